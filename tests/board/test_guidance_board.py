@@ -7,6 +7,7 @@ import math
 import pytest
 from support import guiding
 
+from vcorr.board.site.html import score
 from vcorr.board.site.site_build import build_site
 from vcorr.board.tables.board_runs import load_run
 from vcorr.board.tables.definitions import builtin_boards, metric_names
@@ -51,6 +52,10 @@ def test_one_row_per_guidance_on_the_same_prompts_and_seed(runs, tmp_path) -> No
     assert not any(row.run.is_baseline for row in guided.rows)
     assert all(math.isfinite(row.cell.value) for row in guided.rows)
     assert other.group["seed"] == "7"
+
+
+def test_small_scores_keep_their_digits() -> None:
+    assert [score(value) for value in (0.0000644, 1.38123, 0.0, math.nan)] == ["0.000064", "1.3812", "0.0000", "–"]
 
 
 def test_the_page_names_the_guidance(runs, tmp_path) -> None:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
 from vcorr.contract.visible_text import escape_line, join_words
+from vcorr.metrics.score_digits import count_decimals
 from vcorr.board.tables.board_runs import TokenSize
 from vcorr.stats.summary import SiteSummary
 
@@ -40,6 +41,7 @@ def environment() -> Environment:
     found.filters.update(
         {
             "number": number,
+            "score": score,
             "index": index,
             "head": head,
             "short": short_weights,
@@ -76,6 +78,11 @@ def formula_safe(value: Any) -> Any:
 def number(value: float | None, digits: int = 3) -> str:
     """Formats a value for a table: NaN becomes a dash, and zero has no minus sign."""
     return DASH if value is None or math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def score(value: float) -> str:
+    """Formats a score of a generated video, with more digits below 0.01; NaN becomes a dash."""
+    return number(value, count_decimals(value))
 
 
 def index(value: int) -> str:

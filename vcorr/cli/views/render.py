@@ -16,6 +16,7 @@ from rich.text import Text
 from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_width import Column, Fitted, fit_columns, shorten
 from vcorr.cli.views.terminal import cell, console, duration, number, say
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.visible_text import escape_line
 
@@ -64,7 +65,7 @@ def say_cost(cost: Mapping[str, Any]) -> str:
     """Returns what following the points cost, in words."""
     each = cost["seconds_per_point"]
     per_point = "" if each is None else f", {1000 * each:.3g} ms per point"
-    return f"{duration(cost['seconds_per_clip'])} per clip{per_point}, over {cost['clips']} clips"
+    return f"{duration(cost['seconds_per_clip'])} per clip{per_point}, over {say_count(cost['clips'], 'clip')}"
 
 
 def rescoring(run: RunDirectory, clips: int, found: Findings, reference: str) -> None:

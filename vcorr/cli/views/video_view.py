@@ -11,6 +11,7 @@ from vcorr.cli.views.table_notes import interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, fit_table
 from vcorr.cli.views.terminal import cell, console, duration, number, say
 from vcorr.metrics.motion_guard import say_better
+from vcorr.metrics.score_digits import count_decimals
 from vcorr.runner.guided import say_guidance
 from vcorr.stats.intervals import no_interval_reason
 
@@ -51,14 +52,9 @@ def _scores_table(found: GeneratedScores, clips: int) -> Any:
 
 def _cells(one: ColumnSummary, several: bool) -> list[Any]:
     estimate, low, high = (float(getattr(one.interval, name)) for name in ("estimate", "low", "high"))
-    mean = cell(number(estimate, _digits(estimate)), style="bold")
-    more = [interval_text(low, high, _digits(estimate)), str(int(one.interval.n))]
+    mean = cell(number(estimate, count_decimals(estimate)), style="bold")
+    more = [interval_text(low, high, count_decimals(estimate)), str(int(one.interval.n))]
     return [cell(one.column), mean, *(more if several else []), say_better(one.column, lower=one.lower_is_better)]
-
-
-def _digits(value: float) -> int:
-    """Returns the number of decimals with which a score has at least three digits that count."""
-    return 4 if not math.isfinite(value) or abs(value) >= 0.01 or value == 0 else 6
 
 
 def to_dict(plan: Plan, done: Outcome, found: GeneratedScores, files: Sequence[Path]) -> dict[str, Any]:
