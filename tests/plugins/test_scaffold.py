@@ -48,6 +48,10 @@ def test_what_is_written_is_complete_and_python(kind, tmp_path) -> None:
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     wanted = {"pyproject.toml", "README.md", "tests/test_some_thing.py", "vcorr_some_thing/__init__.py"}
     assert wanted | {"vcorr_some_thing/plugin.py", f"vcorr_some_thing/{kind}.py"} <= files
+    readme = (folder / "README.md").read_text()
+    assert {name for name in ("vcorr_some_thing/config.py",) if name in readme} == files & {
+        "vcorr_some_thing/config.py"
+    }
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["entry-points"] == {"vcorr": {"some-thing": "vcorr_some_thing.plugin"}}
     for path in folder.rglob("*"):
