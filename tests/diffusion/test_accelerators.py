@@ -16,6 +16,8 @@ from vcorr.contract.errors import MissingError, PluginError, UsageError
 from vcorr.contract.records import Clip, RunSettings
 from vcorr.diffusion.accelerators.accelerator_names import ACCELERATORS, read_accelerators
 from vcorr.diffusion.accelerators.stored_weights import NF4, EightBit, NormalFloat, round_weights
+from vcorr.interventions.guidance_options import CrossFrameOptions, LayerOptions
+from vcorr.interventions.guidances import CrossFrameGuidance, SkipLayerGuidance
 from vcorr.probes.matching_probes import QueryKey
 from vcorr.store.rundir import RunDirectory
 
@@ -263,6 +265,18 @@ def test_every_accelerator_can_be_named_and_has_a_title():
 def test_a_wrong_name_or_option_is_one_clear_error(text, error, words):
     with pytest.raises(error, match=words.replace("'", ".")):
         read_accelerators(text)
+
+
+def test_a_guidance_does_not_perturb_attention_that_an_accelerator_computes():
+    model = load("windowed:frames=0")
+    attention, blocks = (
+        dataclasses.replace(SAMPLING, guidance=guidance)
+        for guidance in (CrossFrameGuidance(CrossFrameOptions(layers="1")), SkipLayerGuidance(LayerOptions(layers="1")))
+    )
+    with pytest.raises(UsageError, match="computes attention itself, so a guidance cannot perturb it"):
+        model.check_settings(attention)
+    model.check_settings(blocks)
+    assert (sample(model, blocks) != sample(model)).any()
 
 
 def test_what_a_model_or_a_computer_lacks_is_named_before_anything_is_loaded():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +61,38 @@ def test_an_interval_counts_the_steps_of_a_call(cogvideox):
     assert all(np.array_equal(each, plain) for each in found)
 
 
+def test_a_second_guidance_is_refused_and_the_first_goes_on(cogvideox):
+    scheduler = cogvideox.pipe.scheduler
+    with guide(cogvideox.pipe, "cag", layout="cogvideox", layers="1", steps="0"):
+        before = make(cogvideox)
+        second = guide(cogvideox.pipe, "pag", layout="cogvideox", layers="0")
+        with pytest.raises(UsageError, match="CogVideoXPipeline is guided already"), second:
+            pass
+        np.testing.assert_array_equal(make(cogvideox), before)
+    assert "set_timesteps" not in vars(scheduler)
+
+
+def test_a_copy_of_the_scheduler_sets_its_own_steps(cogvideox):
+    """Some pipelines copy their scheduler, such as for sound."""
+    scheduler = cogvideox.pipe.scheduler
+    with guide(cogvideox.pipe, "cag", layout="cogvideox", layers="1"):
+        scheduler.set_timesteps(3)
+        own = copy.deepcopy(scheduler)
+        own.set_timesteps(5)
+        assert (len(scheduler.timesteps), len(own.timesteps)) == (3, 5)
+        assert "num_inference_steps" in inspect.signature(scheduler.set_timesteps).parameters
+
+
+@pytest.mark.parametrize("cfg", [CFG, 1.0])
+def test_several_videos_in_one_call_are_refused(cogvideox, cfg):
+    """Two videos without classifier-free guidance look like two branches."""
+    given = call_of(cogvideox, cfg)
+    two = {name: torch.cat([given[name]] * 2) for name in ("prompt_embeds", "negative_prompt_embeds")}
+    said = "CogVideoXPipeline makes several videos in one call"
+    with pytest.raises(UsageError, match=said), guide(cogvideox.pipe, "cfg-zero", layout="cogvideox"):
+        cogvideox.pipe(**{**given, **two})
+
+
 def test_a_layout_by_hand_takes_a_whole_pass(cogvideox):
     layout = vcorr.Layout(
         grid=cogvideox.grid(CLIP, None),
@@ -88,6 +123,18 @@ def test_the_guider_of_diffusers_gives_what_the_block_gives(hunyuan):
         pipe.guider = plain
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert [len(each._forward_hooks) for each in pipe.transformer.modules()] == hooks
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_the_guider_rescales_the_sum(original):
+    u, c, perturbed = torch.randn(3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    guider = CrossFrameGuidance(
+        "hunyuanvideo-1.5", [1], cross_frame_scale=0.7, guidance_rescale=0.4, use_original_formulation=original
+    )
+    guider.set_state(0, 2, torch.tensor(1.0))
+    total = (c if original else u) + 6 * (c - u) + 0.7 * (c - perturbed)
+    torch.testing.assert_close(guider.forward(c, u, perturbed).pred, total * (0.6 + 0.4 * c.std() / total.std()))
+    assert guider.new(guidance_scale=1.0, guidance_rescale=0.0).forward(c).pred is c
 
 
 def test_a_failed_pass_leaves_no_guider_behind(hunyuan):

@@ -236,7 +236,7 @@ class Slope(GuidanceBase):
 
 @pytest.mark.parametrize("strength", [6.0, 1.5, None])
 def test_an_unconditional_pass_that_comes_first_is_made_up_for(strength):
-    """Checks it on a loop of two passes, unconditional first, against the formula."""
+    """Checks it on a loop of two passes, unconditional first, against the formula, in a second call of the loop."""
     network = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(3, 3)])})
     network.forward = lambda x: (network["blocks"][0](x),)
     layout = TokenLayout(passes=("uncond", "cond"))
@@ -248,12 +248,14 @@ def test_an_unconditional_pass_that_comes_first_is_made_up_for(strength):
         facts = lambda step: vcorr.GuidedStep(step, 1)  # noqa: E731
         u, c = network(x)[0], network(y)[0]
         with guide_passes(Slope(), model, watch, facts, lambda: strength):
-            sent = network(x)[0]
-            if strength is None:
-                with pytest.raises(UsageError, match="the strength of"):
-                    network(y)
-                return
-            found = sent + strength * (network(y)[0] - sent)
+            for factor in (9, 1):  # two calls of one step each
+                watch.start(counted=True)
+                sent = network(factor * x)[0]
+                if strength is None:
+                    with pytest.raises(UsageError, match="the strength of"):
+                        network(y)
+                    return
+                found = sent + strength * (network(factor * y)[0] - sent)
     torch.testing.assert_close(found, 2 * u + strength * (c + 1 - 2 * u))
 
 

@@ -13,6 +13,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.guidance_protocols import COND, GuidedStep
 from vcorr.contract.modes import mode_of
 from vcorr.contract.records import Clip, ModelCard, RunSettings, Site
+from vcorr.diffusion.accelerators.accelerator_names import Accelerators
 from vcorr.diffusion.borrowed import parameters
 from vcorr.diffusion.schedule import NoiseSchedule
 from vcorr.interventions.guided_model import GuidedModel
@@ -23,6 +24,7 @@ class _Model(Protocol):
     """The members of a `DiffusersVideoModel` that guided sampling uses; that class documents them."""
 
     joins_rows: ClassVar[bool]
+    accelerators: Accelerators
 
     @property
     def pipe(self) -> Any: ...
@@ -105,7 +107,8 @@ def check_guidance(model: _Model, settings: RunSettings) -> None:
     """Checks a guidance before anything is loaded.
 
     Raises:
-        UsageError: the mode makes no video, or the options do not fit the model.
+        UsageError: the mode makes no video, or the options do not fit the model. Or the guidance perturbs attention
+            that an accelerator computes: the perturbed prediction would not be of the accelerated model.
     """
     if settings.guidance is None:
         return
@@ -114,7 +117,13 @@ def check_guidance(model: _Model, settings: RunSettings) -> None:
             f"Mode {settings.mode} does not sample, so there is nothing to guide.",
             hint="Use --mode generate, or leave --guidance out.",
         )
-    settings.guidance.perturb(GuidedModel.sites_of(model.sites(), model.guidance_layers))
+    perturbation = settings.guidance.perturb(GuidedModel.sites_of(model.sites(), model.guidance_layers))
+    edits = perturbation is not None and perturbation.kind == "attention"
+    if edits and model.accelerators.replaces_attention:
+        raise UsageError(
+            f"model.accelerate={model.accelerators.text} computes attention itself, so a guidance cannot perturb it.",
+            hint="Leave one of both out, or skip whole blocks: --guidance slg",
+        )
 
 
 def strength_of_call(pipe: Any) -> float | None:

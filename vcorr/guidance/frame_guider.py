@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from diffusers.configuration_utils import register_to_config
 from diffusers.guiders import ClassifierFreeGuidance
-from diffusers.guiders.guider_utils import GuiderOutput
+from diffusers.guiders.guider_utils import GuiderOutput, rescale_noise_cfg
 from torch import Tensor, nn
 
 from vcorr.capture.tap import Tap
@@ -116,11 +116,15 @@ class CrossFrameGuidance(ClassifierFreeGuidance):  # type: ignore[misc]  # diffu
     def forward(
         self, pred_cond: Tensor, pred_uncond: Tensor | None = None, pred_perturbed: Tensor | None = None
     ) -> GuiderOutput:
-        """Combines the predictions of a step."""
-        plain = super().forward(pred_cond, pred_uncond)
-        if pred_perturbed is None:
-            return plain
-        pred = plain.pred + self.cross_frame_scale * (pred_cond - pred_perturbed)
+        """Combines the predictions of a step; rescales the sum, as the guiders of diffusers do."""
+        pred = pred_cond
+        if self._is_cfg_enabled():
+            base = pred_cond if self.use_original_formulation else pred_uncond
+            pred = base + self.guidance_scale * (pred_cond - pred_uncond)
+        if pred_perturbed is not None:
+            pred = pred + self.cross_frame_scale * (pred_cond - pred_perturbed)
+        if self.guidance_rescale > 0:
+            pred = rescale_noise_cfg(pred, pred_cond, self.guidance_rescale)
         return GuiderOutput(pred=pred, pred_cond=pred_cond, pred_uncond=pred_uncond)
 
     def _batches(self) -> list[tuple[int, str]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import MethodType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vcorr.capture.passes import Pass, PassListener, PassWatch
 from vcorr.contract.bases import GuidanceBase, with_defaults
@@ -101,6 +102,7 @@ class _Placed(PassListener):
     """A layout on a pipeline, whose grid is read at the first pass of each call."""
 
     def __init__(self, pipe: Any, layout: str | Layout, size: tuple[int, int, int] | None) -> None:
+        self._pipe = pipe
         self._placement = self._place(pipe, layout, size)
         self.modules, self.layout = self._placement.modules, self._placement.layout
         self._measured = self._placement
@@ -124,38 +126,82 @@ class _Placed(PassListener):
         return place_by_hand([getattr(pipe, name) for name in names], layout)
 
     def pass_begins(self, now: Pass) -> None:
-        """Reads the grid from the arguments of the pass."""
+        """Reads the grid from the arguments of the pass.
+
+        Raises:
+            UsageError: the pass holds several videos.
+        """
         self._measured = self._placement.measure(now.args, now.kwargs)
+        self._check_one_video(now)
+
+    def _check_one_video(self, now: Pass) -> None:
+        latents = next(iter(self._arguments(now).values()))
+        # without classifier-free guidance, two videos look like two branches
+        alone = now.step == 0 and len(now.branches) > 1 and not _runs_branches(self._pipe)
+        if alone or (_holds_videos(latents) and len(latents) > len(now.branches)):
+            raise UsageError(
+                f"guide(): {type(self._pipe).__name__} makes several videos in one call.",
+                hint="Call it once per video, with one prompt and num_videos_per_prompt=1.",
+            )
+
+    def _arguments(self, now: Pass) -> dict[str, Any]:
+        names = parameters(self.modules[now.denoiser])
+        found = {**dict(zip(names, now.args, strict=False)), **now.kwargs}
+        return {name: found[name] for name in (names[0], *found)}
 
     def _grid_at(self, site: Site) -> TokenGrid:
         return self._measured.grid_at(site)
 
     def _take_branch(self, now: Pass) -> Mapping[str, Any]:
-        names = parameters(self.modules[now.denoiser])
-        arguments = {**dict(zip(names, now.args, strict=False)), **now.kwargs}
+        arguments = self._arguments(now)
+        latents = next(iter(arguments))
         index, of = now.branches.index(COND), len(now.branches)
         if of == 1:
             return arguments
         adapter, grid = self._placement.adapter, self._measured.grid
         if adapter is not None and grid is not None:
-            found: Mapping[str, Any] = adapter.branch_inputs(arguments, names[0], grid, COND)
+            found: Mapping[str, Any] = adapter.branch_inputs(arguments, latents, grid, COND)
             return found
-        return rows_of_branch(arguments, names[0], index, of, rows=len(arguments[names[0]]) // of)
+        return rows_of_branch(arguments, latents, index, of, rows=len(arguments[latents]) // of)
+
+
+def _runs_branches(pipe: Any) -> bool:
+    """Returns whether the call that began has classifier-free guidance; True if the pipeline does not say."""
+    found = getattr(pipe, "do_classifier_free_guidance", None)
+    if isinstance(found, bool):
+        return found
+    strength = strength_of_call(pipe)
+    return strength is None or strength > 1
+
+
+def _holds_videos(latents: Any) -> bool:
+    """Returns whether each batch row is a video: packed tokens (B, N, C), or five axes; not (F, C, h, w)."""
+    return isinstance(latents, Tensor) and latents.ndim in (3, 5)
 
 
 @contextmanager
 def _restart_with_calls(scheduler: Any, watch: PassWatch) -> Iterator[None]:
-    """Counts steps from 0 again whenever a call of the pipeline sets its steps, while the block runs."""
-    own = scheduler.set_timesteps
+    """Counts steps from 0 again whenever a call of the pipeline sets its steps, while the block runs.
+
+    A copy of the scheduler that the pipeline makes meanwhile sets its own steps, and restarts nothing.
+    """
+    members = vars(scheduler)
+    before, own = members.get("set_timesteps"), type(scheduler).set_timesteps
 
     @functools.wraps(own)  # pipelines inspect its signature
-    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-        result = own(*args, **kwargs)
+    def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
+        if this is not scheduler:
+            return own(this, *args, **kwargs)
+        result = own(this, *args, **kwargs) if before is None else before(*args, **kwargs)
         watch.start(counted=True)
         return result
 
-    scheduler.set_timesteps = set_timesteps
+    # a bound method, because copies of the scheduler bind their copies of it
+    members["set_timesteps"] = MethodType(set_timesteps, scheduler)
     try:
         yield
     finally:
-        del scheduler.set_timesteps
+        if before is None:
+            del members["set_timesteps"]
+        else:
+            members["set_timesteps"] = before

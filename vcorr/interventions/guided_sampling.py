@@ -45,14 +45,36 @@ def guide_passes(
         strength: of classifier-free guidance. Only pipelines that run the unconditional pass first need it.
 
     Raises:
-        UsageError: the guidance does not fit the model, or needs the strength, and it is not known.
+        UsageError: the guidance does not fit the model, or needs the strength, and it is not known. Or a denoiser is
+            guided already: the second guidance would take the first one's output for the network's.
         PluginError: the guidance returned other predictions than it may.
     """
     guided = _GuidedPasses(with_defaults(guidance, GuidanceBase), model, facts, strength)
     with ExitStack() as stack:
+        stack.enter_context(_claim(model))
         stack.enter_context(watch.listen(guided))
         stack.enter_context(guided.attach())
         yield
+
+
+_guided: set[nn.Module] = set()
+"""The denoisers that are guided now."""
+
+
+@contextmanager
+def _claim(model: GuidedModel) -> Iterator[None]:
+    """Marks the denoisers as guided while the block runs; raises UsageError if one is guided already."""
+    modules = {find(denoiser, "")[0] or denoiser for denoiser in model.denoisers}
+    if _guided & modules:
+        raise UsageError(
+            f"{model.name} is guided already.",
+            hint="End the first block before the second one begins, or write one vcorr.Guidance that does both.",
+        )
+    _guided.update(modules)
+    try:
+        yield
+    finally:
+        _guided.difference_update(modules)
 
 
 class _GuidedPasses(PassListener):
@@ -95,7 +117,8 @@ class _GuidedPasses(PassListener):
     def pass_begins(self, now: Pass) -> None:
         """Begins a step with its first pass."""
         self._now = now
-        if now.step is None or now.step == self._step:
+        # another call of the pipeline, or one after a failure, may begin with the step that ran last
+        if now.step is None or (now.step == self._step and now.number):
             return
         self._step = now.step
         self._raw, self._sent = {}, {}

@@ -66,6 +66,8 @@ class Accelerator:
     reuses_steps: ClassVar[bool] = False
     """Whether a step of sampling reuses results of earlier steps. Then only mode generate runs, without probes: skipped
     attention cannot be read."""
+    replaces_attention: ClassVar[bool] = False
+    """Whether it computes attention itself. Then no guidance can perturb attention."""
     keeps_network: ClassVar[bool] = False
     """Whether a single pass of the network is the plain one, as with other timesteps. Then attention is as before."""
     note: ClassVar[str] = ""

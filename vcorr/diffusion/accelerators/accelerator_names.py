@@ -56,6 +56,11 @@ class Accelerators:
         """Whether one of them reuses results of earlier steps."""
         return any(one.reuses_steps for one in self.each)
 
+    @property
+    def replaces_attention(self) -> bool:
+        """Whether one of them computes attention itself."""
+        return any(one.replaces_attention for one in self.each)
+
     def check(self, model: AcceleratedModel) -> None:
         """Checks packages, and that the model can take all of them.
 

@@ -25,6 +25,7 @@ class Windowed(Accelerator):
     """Video tokens see the text, and the frames near their own (`vcorr.interventions.windowed_attention`)."""
 
     title: ClassVar[str] = "windowed attention"
+    replaces_attention: ClassVar[bool] = True
 
     frames: int = option(1, "Latent frames on either side that a token sees; 0 for its own alone.", least=0)
     space: int = option(0, "Rows and columns on either side that it sees; 0 for whole frames.", unit="tokens", least=0)
