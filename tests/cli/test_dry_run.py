@@ -21,7 +21,15 @@ def plan(vcorr, *flags):
 
 def test_steps_that_are_sampled_are_counted_and_those_that_are_read_are_said_apart(vcorr) -> None:
     found = plan(vcorr, "--prompt", "a picture", "--steps", "0,3")
-    assert found["per_clip"] == {"runs": 10, "branches": 1, "read": 2, "encodes": 0, "decodes": 1, "passes": 10}
+    assert found["per_clip"] == {
+        "runs": 10,
+        "branches": 1,
+        "read": 2,
+        "encodes": 0,
+        "decodes": 1,
+        "further": 0,
+        "passes": 10,
+    }
     assert found["forward_passes"] == 10
     text = " ".join(vcorr(*RUN, "--prompt", "a picture", "--steps", "0,3", "--dry-run").out.split())
     assert "2 of 10 are read: 0, 3" in text

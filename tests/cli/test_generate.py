@@ -89,8 +89,18 @@ def test_a_dry_run_makes_nothing(draw) -> None:
     shown = draw(*ONE, "--guidance", "lamp", "--layers", "0,1", "--num-steps", "7", "--dry-run").out
     assert "lamp, scale 1, layers 0,1, steps 0" in shown
     assert "7 of the sampler" in shown
+    assert "7 runs of the denoiser and 1 further prediction of the guidance" in " ".join(shown.split())
+    assert "acts in none" not in shown
     assert "probes" not in shown
     assert not Path("runs").exists()
+
+
+def test_a_guidance_that_acts_in_no_step_is_said(draw) -> None:
+    found = read_json(
+        draw(*ONE, "--guidance", "lamp", "--guidance-steps", "9", "--num-steps", "7", "--dry-run", "--json")
+    )
+    assert (found["per_clip"]["further"], found["per_clip"]["passes"], found["forward_passes"]) == (0, 7, 7)
+    assert "The guidance acts in none of the 7 steps, so it changes no video." in found["notes"]
 
 
 def test_an_image_is_the_first_frame(draw) -> None:

@@ -73,7 +73,7 @@ def test_a_second_guidance_is_refused_and_the_first_goes_on(cogvideox):
 
 
 def test_a_copy_of_the_scheduler_sets_its_own_steps(cogvideox):
-    """Some pipelines copy their scheduler, such as for sound."""
+    """Checks what some pipelines do, such as for sound."""
     scheduler = cogvideox.pipe.scheduler
     with guide(cogvideox.pipe, "cag", layout="cogvideox", layers="1"):
         scheduler.set_timesteps(3)
@@ -85,7 +85,7 @@ def test_a_copy_of_the_scheduler_sets_its_own_steps(cogvideox):
 
 @pytest.mark.parametrize("cfg", [CFG, 1.0])
 def test_several_videos_in_one_call_are_refused(cogvideox, cfg):
-    """Two videos without classifier-free guidance look like two branches."""
+    """Checks it also without classifier-free guidance, where two videos look like two branches."""
     given = call_of(cogvideox, cfg)
     two = {name: torch.cat([given[name]] * 2) for name in ("prompt_embeds", "negative_prompt_embeds")}
     said = "CogVideoXPipeline makes several videos in one call"

@@ -78,8 +78,11 @@ class Lamp(vcorr.GuidanceBase):
                 raise vcorr.UsageError(f"There is no layer {layer}.", hint="--layers 0 or 1")
         return vcorr.Perturbation(layers=layers, edit=lambda call: call.v)
 
+    def guides(self, step):
+        return step.step == int(self.config.steps)
+
     def combine(self, predictions, step):
-        on = step.step == int(self.config.steps)
+        on = self.guides(step)
         return {name: each + LIGHT * self.config.scale * on for name, each in predictions.items()}
 
     def num_steps(self, asked):

@@ -14,6 +14,7 @@ from vcorr.contract.errors import VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, ModelCard, Site
 from vcorr.runner.called import whole_number
+from vcorr.runner.guided import CalledGuidance
 from vcorr.runner.hardware import Hardware
 from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
@@ -35,7 +36,8 @@ class Work:
     """What the model computes for one clip.
 
     runs: of the denoiser, whether they are read or not. branches: guidance branches that each run computes. read: steps
-    that probes read. encodes, decodes: videos that go through the autoencoder.
+    that probes read. encodes, decodes: videos that go through the autoencoder. further: predictions that a guidance
+    adds, each at most a pass of one branch.
     """
 
     runs: int
@@ -43,11 +45,12 @@ class Work:
     read: int
     encodes: int
     decodes: int
+    further: int = 0
 
     @property
     def passes(self) -> int:
-        """Forward passes of the denoiser, one per run and branch."""
-        return self.runs * self.branches
+        """Forward passes of the denoiser, one per run and branch, and one per further prediction."""
+        return self.runs * self.branches + self.further
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,16 @@ def _work(plan: Plan, sample: _Sample) -> Work:
         return Work(0, 1, 0, 0, 0)
     branches = plan.live.adapter.guidance_branches(settings) if mode.makes_video else 1
     noisy = settings.num_steps > 0  # a backbone has no autoencoder
-    return Work(mode.passes(settings), branches, len(settings.steps), mode.encodes * noisy, mode.decodes * noisy)
+    coded = mode.encodes * noisy, mode.decodes * noisy
+    return Work(mode.passes(settings), branches, len(settings.steps), *coded, _further(plan))
+
+
+def _further(plan: Plan) -> int:
+    """Returns how many perturbed predictions a guidance makes per clip."""
+    guided = plan.selection.guided
+    if guided is None or not guided.layers:
+        return 0
+    return CalledGuidance(plan.parts.guidance, plan.live.guidance).count_guided(plan.selection.settings.num_steps)
 
 
 def _sample(plan: Plan) -> _Sample:

@@ -136,7 +136,7 @@ class DiffusersVideoModel(AdapterLoading[C], AdapterLatents[C], AdapterInputs[C]
         if settings.guidance is not None:
             from vcorr.diffusion.guiding import check_guidance
 
-            check_guidance(self, settings)
+            check_guidance(self, settings, self.accelerators)
         if isinstance(mode_of(settings.mode), Invert):
             from vcorr.diffusion.running import check_invertible
 

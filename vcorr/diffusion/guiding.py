@@ -24,7 +24,6 @@ class _Model(Protocol):
     """The members of a `DiffusersVideoModel` that guided sampling uses; that class documents them."""
 
     joins_rows: ClassVar[bool]
-    accelerators: Accelerators
 
     @property
     def pipe(self) -> Any: ...
@@ -103,7 +102,7 @@ def guide_sampling(
         yield
 
 
-def check_guidance(model: _Model, settings: RunSettings) -> None:
+def check_guidance(model: _Model, settings: RunSettings, accelerators: Accelerators) -> None:
     """Checks a guidance before anything is loaded.
 
     Raises:
@@ -119,9 +118,9 @@ def check_guidance(model: _Model, settings: RunSettings) -> None:
         )
     perturbation = settings.guidance.perturb(GuidedModel.sites_of(model.sites(), model.guidance_layers))
     edits = perturbation is not None and perturbation.kind == "attention"
-    if edits and model.accelerators.replaces_attention:
+    if edits and accelerators.replaces_attention:
         raise UsageError(
-            f"model.accelerate={model.accelerators.text} computes attention itself, so a guidance cannot perturb it.",
+            f"model.accelerate={accelerators.text} computes attention itself, so a guidance cannot perturb it.",
             hint="Leave one of both out, or skip whole blocks: --guidance slg",
         )
 

@@ -119,6 +119,7 @@ class CrossFrameGuidance(ClassifierFreeGuidance):  # type: ignore[misc]  # diffu
         """Combines the predictions of a step; rescales the sum, as the guiders of diffusers do."""
         pred = pred_cond
         if self._is_cfg_enabled():
+            assert pred_uncond is not None  # `_batches` asks for it
             base = pred_cond if self.use_original_formulation else pred_uncond
             pred = base + self.guidance_scale * (pred_cond - pred_uncond)
         if pred_perturbed is not None:

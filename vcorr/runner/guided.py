@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vcorr.contract.bases import GuidanceBase, with_defaults
 from vcorr.contract.cards import read_card_layers
 from vcorr.contract.errors import PluginError, UsageError, unknown_name
-from vcorr.contract.guidance_protocols import GuidedSite, Perturbation
+from vcorr.contract.guidance_protocols import GuidedSite, GuidedStep, Perturbation
 from vcorr.contract.part_calls import show_value
 from vcorr.contract.records import ModelCard, Site
 from vcorr.plugins.registry import Registry
@@ -129,6 +129,20 @@ class CalledGuidance:
             if type(found) is not int or found < 1:
                 raise PluginError(f"num_steps() must return a whole number of at least 1, got {show_value(found)}.")
         return int(found)
+
+    def count_guided(self, num_steps: int) -> int:
+        """Returns in how many steps of sampling the guidance does something."""
+        if self.part is None or self.made is None:
+            return 0
+        made = with_defaults(self.made, GuidanceBase)
+        with self.part.name.calling("guides()"):
+            return sum(bool(made.guides(GuidedStep(step, num_steps))) for step in range(num_steps))
+
+    def say_unguided(self, num_steps: int) -> tuple[str, ...]:
+        """Returns a sentence if the guidance does nothing in any step of a run."""
+        if self.part is None or self.count_guided(num_steps):
+            return ()
+        return (f"The guidance acts in none of the {num_steps} steps, so it changes no video.",)
 
     def choose(self, sites: Sequence[GuidedSite]) -> Guided | None:
         """Returns where the guidance acts; None for no guidance.

@@ -215,7 +215,11 @@ def say_notes(
 ) -> tuple[str, ...]:
     """Returns sentences on what was chosen by default, and on what was asked for and does not apply."""
     clips, chosen = named.clips, model.sited.chosen
-    notes = (*plan_notes(model.spec, parts, selection, model.weights, clips.first, origin), *model.sited.notes)
+    notes = (
+        *plan_notes(model.spec, parts, selection, model.weights, clips.first, origin),
+        *model.sited.notes,
+        *named.guidance.say_unguided(selection.settings.num_steps),
+    )
     if chosen is None:
         return notes
     overlap = describe_overlap(chosen.measured, identity.data, clips.ids, chosen.run, parts.data.find_left_out())

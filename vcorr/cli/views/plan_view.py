@@ -138,6 +138,8 @@ def _say_work(work: Work) -> str:
         return "no pass of a network"
     branches = f" of {work.branches} guidance branches each" if work.branches > 1 else ""
     passes = f"{work.runs} {'run' if work.runs == 1 else 'runs'} of the denoiser{branches}"
+    if work.further:
+        passes += f" and {work.further} further {'prediction' if work.further == 1 else 'predictions'} of the guidance"
     coder = [f"{count} {what}" for count, what in ((work.encodes, "encoded"), (work.decodes, "decoded")) if count]
     videos = "video" if work.encodes + work.decodes == 1 else "videos"
     return f"per clip {passes}" + (f", {' and '.join(coder)} {videos}" if coder else "")
