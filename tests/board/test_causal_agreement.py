@@ -95,3 +95,7 @@ def test_the_number_of_a_model_is_of_skill_and_loss_over_layers():
     ]
     assert not find_main(others)
     assert not find_main([replace(ROW, value=float("nan"))])
+
+
+def test_random_weights_have_no_number():
+    assert not find_main([replace(ROW, weights="random:0")])

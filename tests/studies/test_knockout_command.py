@@ -78,6 +78,7 @@ def test_a_study_of_named_sites(study, tmp_path):
     assert again.code == 0
     assert "0 passes so far" in again.err
     assert "Knock-outs of tiny: head\n" in again.out
+    assert "Random weights" in again.out
 
 
 @pytest.mark.parametrize(

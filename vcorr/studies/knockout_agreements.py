@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import StoreError
+from vcorr.contract.run_records import is_random
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN, Float, Int32, Text, column
 from vcorr.studies.study_tables import DamagedTableError, StudyTable
@@ -68,13 +69,15 @@ def read_agreements(path: Path) -> list[AgreementRow]:
 def find_main(rows: Iterable[AgreementRow]) -> dict[tuple[str, str], AgreementRow]:
     """Returns the one number of each model and weights: of whole layers, of skill with the loss, between frames.
 
-    Of several studies the last one counts.
+    Of several studies the last one counts. Random weights have no number: they never reach a board.
     """
     wanted = {"observation": SKILL, "outcome": "loss", "kind": "cross-frame", "heads": "layers"}
     return {
         (row.model, row.weights): row
         for row in rows
-        if all(getattr(row, name) == value for name, value in wanted.items()) and row.value == row.value
+        if all(getattr(row, name) == value for name, value in wanted.items())
+        and row.value == row.value
+        and not is_random(row.weights)
     }
 
 

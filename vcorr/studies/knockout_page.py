@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from vcorr.contract.noun_counts import say_count
+from vcorr.runner.tracking import note_random
 from vcorr.stats.sign_flips import SIGNIFICANT
 from vcorr.studies.knockout_effects import OUTCOMES, Agreement, CutEffect, Estimate, Outcome, Results
 from vcorr.studies.knockout_plan import KnockoutPlan
@@ -54,7 +55,7 @@ def describe_study(study: KnockoutPlan, results: Results) -> str:
             "table) are about other clips. `beyond` counts the random sets that harm at least as much."
         ),
     )
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in (*note_random(study.plan.identity.weights), *lines))
 
 
 def effect_table(effects: Sequence[CutEffect], outcome: Outcome, dose: float) -> str:
