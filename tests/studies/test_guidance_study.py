@@ -17,7 +17,7 @@ from vcorr.plugins.registry import PluginSource, Registry
 from vcorr.stats.intervals import compare_means
 from vcorr.studies.guidance_arms import parse_arms
 from vcorr.studies.guidance_page import make_strip
-from vcorr.studies.guidance_rows import GuidanceRow, compare_arms, mean_over_seeds
+from vcorr.studies.guidance_rows import GuidanceRow, compare_arms, pair_by_prompt
 
 __all__ = ["program"]
 STUDY = (
@@ -184,7 +184,8 @@ def test_differences_agree_with_a_slow_reference() -> None:
         for arm, shift in (("none", 0), ("cag", 1), ("random-layers", 0.5))
     }
     values["cag"]["p3"] = float("nan")
-    rows = {(row.guidance, row.control): row for row in compare_arms(GuidanceRow(metric="m"), values)}
+    by_seed = {arm: [one] for arm, one in values.items()}
+    rows = {(row.guidance, row.control): row for row in compare_arms(GuidanceRow(metric="m"), by_seed)}
     assert set(rows) == {("cag", "none"), ("random-layers", "none"), ("cag", "random-layers")}
     pairs = [(values["cag"][p], values["none"][p]) for p in sorted(values["none"]) if p != "p3"]
     expected = compare_means(*(np.array(side) for side in zip(*pairs, strict=True)))
@@ -194,11 +195,36 @@ def test_differences_agree_with_a_slow_reference() -> None:
     assert (row.low, row.high) == pytest.approx((float(expected.low), float(expected.high)))
 
 
-def test_a_prompt_counts_once_whatever_its_seeds() -> None:
+def test_a_prompt_counts_once_by_the_seeds_that_both_arms_have() -> None:
     nan = float("nan")
-    found = mean_over_seeds([{"a": 1.0, "b": 2.0, "c": nan}, {"a": 3.0, "b": nan, "c": nan}])
-    assert (found["a"], found["b"]) == (2.0, 2.0)
-    assert np.isnan(found["c"])
+    own = [{"a": 1.0, "b": 2.0, "c": nan}, {"a": 3.0, "b": nan, "c": 1.0}]
+    other = [{"a": 5.0, "b": 4.0, "c": 1.0, "d": 1.0}, {"a": 9.0, "b": 90.0}]
+    mine, yours = pair_by_prompt(own, other)
+    assert (mine.tolist(), yours.tolist()) == ([2.0, 2.0], [7.0, 4.0])
+    assert [len(side) for side in pair_by_prompt([{}, {}], other)] == [0, 0]
+
+
+def test_a_seed_that_one_arm_lacks_changes_no_difference() -> None:
+    prompts = [f"p{i}" for i in range(7)]
+    plain = [dict.fromkeys(prompts, 10.0 * seed) for seed in (1, 2)]
+    guided = [{prompt: value + 1 for prompt, value in one.items()} for one in plain]
+    del guided[1]["p0"]  # this video failed
+    (row,) = compare_arms(GuidanceRow(metric="m"), {"none": plain, "lamp": guided})
+    assert (row.difference, row.prompts) == (pytest.approx(1), 7)
+
+
+def test_what_random_weights_made_is_marked(study) -> None:
+    found = study("--guidances", "lamp", "--weights", "random")
+    assert "Random weights" in found["notes"][0]
+    assert found["notes"][0] in Path("study/index.html").read_text(encoding="utf-8")
+
+
+def test_arms_without_a_video_are_not_called_equal(program, plugins) -> None:
+    plugins(guiding)
+    Path("p.txt").write_text("broken\n", encoding="utf-8")
+    ended = program(*STUDY, "--guidances", "lamp", "--json")
+    assert ended.code == 1
+    assert json.loads(ended.out)["notes"] == ["1 videos of none failed.", "1 videos of lamp failed."]
 
 
 def test_a_strip_has_the_first_and_the_last_frame() -> None:

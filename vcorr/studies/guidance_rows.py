@@ -17,8 +17,8 @@ from vcorr.studies.study_tables import StudyTable
 
 CONTROLS = (NO_GUIDANCE, "random-layers", "more-steps")
 """Arms that the others are compared with, as far as a study has them."""
-Values = Mapping[str, Mapping[str, float]]
-"""Values of one column by the label of the arm and by prompt, each the mean over seeds; NaN where not scored."""
+Values = Mapping[str, Sequence[Mapping[str, float]]]
+"""Values of one column by the label of the arm: for each seed, by prompt; NaN where not scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ TABLE = StudyTable(GuidanceRow, "guidance", 1)
 def compare_arms(common: GuidanceRow, values: Values) -> list[GuidanceRow]:
     """Returns the rows of one column: every arm against every control that there is.
 
-    common: a row with the metric and what all rows share. values: by arm.
+    common: a row with the metric and what all rows share. values: by arm, with the same seeds in the same order.
     """
     rows: list[GuidanceRow] = []
     for control in (name for name in CONTROLS if name in values):
@@ -74,31 +74,40 @@ def compare_arms(common: GuidanceRow, values: Values) -> list[GuidanceRow]:
 
 
 def _compare(common: GuidanceRow, values: Values, arm: str, control: str) -> GuidanceRow:
-    prompts = sorted(set(values[arm]) & set(values[control]))
-    a, b = (np.array([values[label][prompt] for prompt in prompts], np.float64) for label in (arm, control))
+    a, b = pair_by_prompt(values[arm], values[control])
     row = replace(common, guidance=arm, control=control)
-    both: NDArray[np.bool_] = np.asarray(np.isfinite(a + b), dtype=np.bool_)
-    if not both.any():
+    if not len(a):
         return row
     found = compare_means(a, b)
     return replace(
         row,
-        value=float(a[both].mean()),
-        control_value=float(b[both].mean()),
+        value=float(a.mean()),
+        control_value=float(b.mean()),
         difference=float(found.estimate),
         low=float(found.low),
         high=float(found.high),
         p=float(sign_flip_test(a - b)),
-        prompts=int(both.sum()),
+        prompts=len(a),
     )
 
 
-def mean_over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the mean of each prompt over the seeds in which it has a value; NaN for a prompt without any."""
-    prompts = dict.fromkeys(prompt for one in by_seed for prompt in one)
-    return {prompt: _mean([one.get(prompt, math.nan) for one in by_seed]) for prompt in prompts}
+def pair_by_prompt(
+    own: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the values of two arms by prompt, (P,) each: means over the seeds that have a value in both arms.
 
+    A seed that one arm lacks is left out in the other one too: seeds differ more than guidances do.
 
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+    Args:
+        own: values by prompt, for each seed; NaN where not scored.
+        other: of the other arm, with the same seeds in the same order.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    for one, another in zip(own, other, strict=True):
+        for prompt in one.keys() & another.keys():
+            pair = (one[prompt], another[prompt])
+            if not any(map(math.isnan, pair)):
+                found.setdefault(prompt, []).append(pair)
+    means = [np.mean(found[prompt], axis=0) for prompt in sorted(found)]
+    a, b = np.array(means, np.float64).reshape(-1, 2).T
+    return a, b

@@ -20,10 +20,11 @@ from vcorr.plugins.registry import Registry
 from vcorr.runner.coordinator import Outcome
 from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.spec import NO_GUIDANCE, RunSpec, check_seed
+from vcorr.runner.tracking import note_random
 from vcorr.store.atomic_files import make_folder
 from vcorr.store.rundir import RunDirectory
 from vcorr.studies.guidance_arms import Arm, check_shared, find_option_names
-from vcorr.studies.guidance_rows import TABLE, GuidanceRow, compare_arms, mean_over_seeds
+from vcorr.studies.guidance_rows import TABLE, GuidanceRow, compare_arms
 from vcorr.studies.measured_values import MeasuredValues
 from vcorr.studies.study_runs import StudyRuns, Watch
 
@@ -162,7 +163,7 @@ def _finish(asked: GuidanceQuestion, plan: Plan, arms: Sequence[ArmRuns], folder
         "command": list(asked.command),
     }
     clips = {clip: plan.live.dataset.clip(clip).prompt for clip in plan.selection.clips}
-    return GuidanceStudy(folder, tuple(arms), tuple(_compare(facts, arms, found)), clips, facts, _notes(arms))
+    return GuidanceStudy(folder, tuple(arms), tuple(_compare(facts, arms, found)), clips, facts, _notes(plan, arms))
 
 
 def _describe(one: ArmRuns) -> dict[str, Any]:
@@ -195,7 +196,7 @@ def _compare(
     by_label = {one.arm.label: one for one in arms}
     rows = []
     for name, is_error in columns.items():
-        values = {label: mean_over_seeds([each.values_of(name) for each in scores]) for label, scores in found.items()}
+        values = {label: [each.values_of(name) for each in scores] for label, scores in found.items()}
         row = replace(common, metric=name, better="lower" if is_error else "higher")
         rows += [_with_cost(each, by_label) for each in compare_arms(row, values)]
     return rows
@@ -206,18 +207,29 @@ def _with_cost(row: GuidanceRow, arms: Mapping[str, ArmRuns]) -> GuidanceRow:
     return replace(row, layers=one.layers, seconds=one.seconds, control_seconds=arms[row.control].seconds)
 
 
-def _notes(arms: Sequence[ArmRuns]) -> tuple[str, ...]:
-    """Returns what a reader must know: a guidance that changed no video, and videos that failed."""
+def _notes(plan: Plan, arms: Sequence[ArmRuns]) -> tuple[str, ...]:
+    """Returns what a reader must know: random weights, a guidance that changed no video, and videos that failed."""
     plain = _read_hashes(next(one for one in arms if one.arm.label == NO_GUIDANCE))
-    same = [one.arm.label for one in arms if one.arm.label != NO_GUIDANCE and _read_hashes(one) == plain]
-    said = [f"{label} changed no video: each is equal, bit for bit, to the one of none." for label in same]
-    return (*said, *(f"{one.failed} videos of {one.arm.label} failed." for one in arms if one.failed))
+    others = [one for one in arms if one.arm.label != NO_GUIDANCE]
+    said = [
+        f"{one.arm.label} changed no video: each is equal, bit for bit, to the one of none."
+        for one in others
+        if _is_same(_read_hashes(one), plain)
+    ]
+    failed = [f"{one.failed} videos of {one.arm.label} failed." for one in arms if one.failed]
+    return (*note_random(plan.identity.weights), *said, *failed)
 
 
-def _read_hashes(one: ArmRuns) -> set[tuple[int, str, str]]:
-    """Returns seed, clip and hash of every video of an arm."""
+def _is_same(own: Mapping[tuple[int, str], str], plain: Mapping[tuple[int, str], str]) -> bool:
+    """Returns whether all videos that both arms have are equal; False if they share none."""
+    both = own.keys() & plain.keys()
+    return bool(both) and all(own[key] == plain[key] for key in both)
+
+
+def _read_hashes(one: ArmRuns) -> dict[tuple[int, str], str]:
+    """Returns the hash of every video of an arm by seed and clip."""
     return {
-        (seed, row["clip"], row["video"])
+        (seed, row["clip"]): row["video"]
         for seed, run in one.runs.items()
         for row in run.read("tracks").select(["clip", "video"]).to_pylist()
     }
