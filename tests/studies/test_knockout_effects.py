@@ -134,6 +134,28 @@ def test_with_norms_of_their_own_the_whole_cut_is_compared():
         assert one.dose == 1.0
 
 
+def test_a_clip_without_a_moving_point_is_left_out_alone(results):
+    study = make_study()
+    rows = [
+        {**row, "value": np.nan} if row["metric"] == MAIN_COLUMN and row["clip"] == CLIPS[0] else row
+        for row in make_rows(study)
+    ]
+    found = find_results(study, rows)
+    assert {one.clips for one in found.effects if one.outcome == "matching"} == {len(CLIPS) - 1}
+    fewer, every = ([one for one in each.agreements if one.outcome == "matching"] for each in (found, results))
+    assert [one.sites for one in fewer] == [one.sites for one in every]
+
+
+@pytest.mark.filterwarnings("error")
+def test_clips_of_which_none_moves_say_nothing_about_matching():
+    study = make_study()
+    rows = [{**row, "value": np.nan} if row["metric"] == MAIN_COLUMN else row for row in make_rows(study)]
+    found = find_results(study, rows)
+    matching = [one for one in found.agreements if one.outcome == "matching"]
+    assert {one.sites for one in matching} == {0}
+    assert all(np.isnan(one.pooled) for one in matching)
+
+
 def test_the_norm_of_controls_is_compared_with_what_it_should_be(results):
     assert results.norm_made == pytest.approx((1.05, 1.05))
 

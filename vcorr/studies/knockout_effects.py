@@ -308,12 +308,18 @@ def _agreement(name: str, outcome: Outcome, values: Floats, effects: Floats) -> 
         observation=name,
         outcome=outcome,
         ranks=Estimate.of(rank_correlation(each, effects)),
-        pooled=float(spearman(values, np.nanmean(effects, axis=0))),
+        pooled=float(spearman(values, _mean_over_clips(effects))),
         p=p,
         p_joint=p,
-        sites=int((np.isfinite(values) & np.isfinite(effects).all(axis=0)).sum()),
+        sites=int((np.isfinite(values) & np.isfinite(effects).any(axis=0)).sum()),
         clips=int(np.isfinite(per_clip).sum()),
     )
+
+
+def _mean_over_clips(effects: Floats) -> Floats:
+    """Returns the mean of effects (clips, sites) over the clips that have one, (sites,); NaN where none has."""
+    counts = np.isfinite(effects).sum(axis=0)
+    return np.where(counts > 0, np.nansum(effects, axis=0) / np.maximum(counts, 1), np.nan)
 
 
 def _without_nan(value: Any) -> Any:
