@@ -22,6 +22,7 @@ from vcorr.runner.track import read_video
 from vcorr.store.rundir import RunDirectory
 from vcorr.studies.accelerator_arms import CACHED, SAME_NETWORK, USUAL, parse_arms
 from vcorr.studies.accelerator_rows import AcceleratorRow, compare_values, correct_rows
+from vcorr.studies.measured_values import MeasuredValues
 
 ARMS = ("windowed:frames=0", "first-block-cache:threshold=0.9", "steps=1")
 COMMAND = (
@@ -126,6 +127,20 @@ def test_the_same_command_measures_nothing_again(folder, rows, runs, capsys):
             assert value is None or value == pytest.approx(rows[key][name]), (key, name)
     assert (folder / "measured.json").read_bytes() == before
     assert len(list((folder / "runs").iterdir())) == len(runs)
+    assert "Random weights" in found["notes"][0]
+
+
+def test_values_of_further_clips_are_added_to_those_of_an_earlier_command(tmp_path):
+    asked = []
+
+    def measure(clips):
+        asked.append(list(clips))
+        return {clip: float(len(asked)) for clip in clips}
+
+    assert MeasuredValues(tmp_path).extend("losses", "run", ["a", "b"], measure) == {"a": 1, "b": 1}
+    assert MeasuredValues(tmp_path).extend("losses", "run", ["a", "b", "c"], measure) == {"a": 1, "b": 1, "c": 2}
+    assert MeasuredValues(tmp_path).extend("losses", "run", ["b"], measure) == {"b": 1}
+    assert asked == [["a", "b"], ["c"]]
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def load_model(plan: Plan) -> None:
     plan.live.adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
 
 
-def measure_losses(plan: Plan) -> dict[str, float]:
-    """Returns the denoising loss of every clip of a plan of mode renoise, the mean over its steps.
+def measure_losses(plan: Plan, clips: Sequence[str]) -> dict[str, float]:
+    """Returns the denoising loss of some clips of a plan of mode renoise, the mean over its steps.
 
     The loss of a step is the mean square of output - target over all latents (`RenoisedClip.denoise`), with the noise
     of the run.
@@ -47,7 +47,7 @@ def measure_losses(plan: Plan) -> dict[str, float]:
     """
     load_model(plan)
     losses = {}
-    for clip_id in plan.selection.clips:
+    for clip_id in clips:
         clip = prepare_clip(plan, clip_id).clip
         settings = plan.settings_for(clip_id)
         with plan.parts.model.name.calling("a pass"):

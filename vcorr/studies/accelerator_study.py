@@ -22,6 +22,7 @@ from vcorr.runner.called_model import CalledModel
 from vcorr.runner.parts import card_of, model_part
 from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import note_random
 from vcorr.runner.tracking_site import fill_site
 from vcorr.stats.sites import SiteId, parse_site
 from vcorr.store.atomic_files import make_folder
@@ -218,7 +219,7 @@ def _run_arm(one: _Plans, runs: StudyRuns, measured: MeasuredValues, place: str 
         if one.read is not None:
             outcome = runs.make(one.read, f"{one.arm.label}{place}: attention")
             done.read, done.failed = outcome.run, len(outcome.failed)
-            done.losses = measured.fill("losses", outcome.run.run_id, partial(measure_losses, one.read))
+            done.losses = _find_losses(one.read, outcome.run, measured)
         outcome = runs.make(one.videos, f"{one.arm.label}{place}: videos")
         done.videos, done.failed = outcome.run, done.failed + len(outcome.failed)
         done.is_warm = outcome.reused < outcome.clips
@@ -228,6 +229,11 @@ def _run_arm(one: _Plans, runs: StudyRuns, measured: MeasuredValues, place: str 
             raise
         done.refused = error.message
     return done
+
+
+def _find_losses(plan: Plan, run: RunDirectory, measured: MeasuredValues) -> Mapping[str, float]:
+    """Returns the loss of each clip of a plan; measures the clips that no earlier command had."""
+    return measured.extend("losses", run.run_id, plan.selection.clips, partial(measure_losses, plan))
 
 
 def _time_arm(
@@ -333,6 +339,7 @@ def _facts(asked: AcceleratorQuestion, read: Plan, videos: Plan, site: SiteId, d
         "num_steps": videos.selection.settings.num_steps,
         "seed": asked.videos.seed,
         "pairs": asked.pairs,
+        "notes": list(note_random(read.identity.weights)),
         "arms": [_describe(one) for one in done],
         "command": list(asked.command),
     }

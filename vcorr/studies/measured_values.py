@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,21 @@ class MeasuredValues:
         """
         self._values.setdefault(kind, {})[key] = value
         write_text(self._path, json.dumps(self._values, indent=1) + "\n")
+
+    def extend(
+        self, kind: str, key: str, names: Sequence[str], measure: Callable[[Sequence[str]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Returns one value per name, such as a clip; measures and stores those that are not there.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        found = self.get(kind, key)
+        known = found if isinstance(found, dict) else {}
+        if missing := [name for name in names if name not in known]:
+            known = {**known, **measure(missing)}
+            self.store(kind, key, known)
+        return {name: known[name] for name in names}
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -42,7 +42,7 @@ def say_study(study: AcceleratorStudy) -> None:
         lines = [_score_cells(label, rows, scores) for label, rows in arms.items()]
         out.print(fit_table(out, "Scores of its videos, differences from plain", columns, lines))
     out.print(cell("time: seconds per video / plain, timed in turn. Bold: p under 0.05 after Holm.", style="dim"))
-    for line in list_reasons(study.rows):
+    for line in (*study.facts.get("notes", ()), *list_reasons(study.rows)):
         out.print(cell(line), soft_wrap=True)
     say(f"Results: {study.folder}")
 
