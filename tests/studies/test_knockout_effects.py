@@ -154,6 +154,7 @@ def test_clips_of_which_none_moves_say_nothing_about_matching():
     matching = [one for one in found.agreements if one.outcome == "matching"]
     assert {one.sites for one in matching} == {0}
     assert all(np.isnan(one.pooled) for one in matching)
+    assert " of 20" not in effect_table(found.effects, "matching", 1.0)
 
 
 def test_the_norm_of_controls_is_compared_with_what_it_should_be(results):

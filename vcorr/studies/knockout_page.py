@@ -70,7 +70,8 @@ def effect_table(effects: Sequence[CutEffect], outcome: Outcome, dose: float) ->
     for one in chosen:
         own = f"{_number(one.whole.value)} | {one.dose:.2f} | {_number(one.matched)} | {_number(one.controls)}"
         effect = f"{_number(one.effect.value)} | {say_span(one.effect)} | {_p(one.p_joint)}"
-        lines.append(f"| {one.sites} | {own} | {effect} | {one.beyond} of {one.count} |")
+        beyond = f"{one.beyond} of {one.count}" if one.clips else "–"
+        lines.append(f"| {one.sites} | {own} | {effect} | {beyond} |")
     return "\n".join(lines)
 
 

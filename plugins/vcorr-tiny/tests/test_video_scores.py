@@ -106,3 +106,18 @@ def test_the_page_has_every_score_and_every_fault(table, tmp_path):
     assert {one.values.shape for one in read_responses(table)} == {(CLIPS, 5)}
     draw_all(table, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"video-faults.png", "video-scores.png"}
+
+
+def test_a_damaged_file_of_a_clip_is_made_again(tmp_path):
+    path, made = tmp_path / "clip.arrow", []
+
+    def make():
+        made.append(1)
+        yield video_scores.ScoreRow("melt", 0.5, "clip", "", "flicker", 0.25, 3, False)
+
+    first = video_scores.read_or_make(path, make)
+    assert video_scores.read_or_make(path, make).equals(first)
+    assert len(made) == 1
+    path.write_bytes(path.read_bytes()[:-20])
+    assert video_scores.read_or_make(path, make).equals(first)
+    assert len(made) == 2

@@ -28,7 +28,7 @@ from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.fault_doses import MELT, SPLIT
 from vcorr_tiny.rigid_layers import RigidLayers, score_departure
 from vcorr_tiny.statements import Difference, write_blocks
-from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, settings_digest
+from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, read_or_make, settings_digest
 
 CLIPS = 16
 DRAWN = 3
@@ -135,10 +135,8 @@ def _say_mean(values: NDArray[np.float64]) -> str:
 def store_bending(work: Work) -> pa.Table:
     """Returns the departures of bent clips; they are measured once for a number of clips, and read after that."""
     path = work.out / settings_digest() / f"bending-{work.limit}.arrow"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(path, to_table(measure_bending(work.limit)))
-    return pa.ipc.open_file(path).read_all()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return read_or_make(path, lambda: measure_bending(work.limit))
 
 
 def to_table(rows: Iterable[ScoreRow]) -> pa.Table:

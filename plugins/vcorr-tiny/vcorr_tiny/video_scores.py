@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -97,10 +97,19 @@ def settings_digest() -> str:
 
 def score_stored(folder: Path, index: int) -> pa.Table:
     """Returns the rows of a clip from its file, or scores it and writes the file."""
-    path = folder / f"{SPLIT}-{index:04d}.arrow"
-    if not path.exists():
-        write_table(path, pa.Table.from_pylist([asdict(row) for row in score_clip(index)], SCHEMA))
-    return pa.ipc.open_file(path).read_all()
+    return read_or_make(folder / f"{SPLIT}-{index:04d}.arrow", lambda: score_clip(index))
+
+
+def read_or_make(path: Path, make: Callable[[], Iterable[ScoreRow]]) -> pa.Table:
+    """Returns the rows in a file. If it is not there or damaged, they are made and written."""
+    try:
+        table = pa.ipc.open_file(path).read_all()
+    except (OSError, pa.ArrowException):
+        table = None
+    if table is None or not table.schema.equals(SCHEMA):
+        table = pa.Table.from_pylist([asdict(row) for row in make()], SCHEMA)
+        write_table(path, table)
+    return table
 
 
 def score_clip(index: int, *, size: int = 128, frames: int = 17) -> Iterator[ScoreRow]:
