@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from PIL import Image
 from support import guiding, sliding
 from support.program import vcorr as program
 
+from vcorr.cli.views.study_progress import StudyWatch
 from vcorr.contract.errors import UsageError
 from vcorr.plugins.registry import PluginSource, Registry
 from vcorr.stats.intervals import compare_means
@@ -134,6 +136,17 @@ def test_the_terminal_says_what_was_found(study, program) -> None:
     assert "Page: study/index.html" in ended.out
     assert "+20 " in ended.out
     assert "95 % interval" not in ended.out  # all prompts differ alike
+
+
+def test_what_several_runs_note_is_said_once(capsys) -> None:
+    selection = SimpleNamespace(settings=SimpleNamespace(steps=()), sites=(), clips=("clip-0",))
+    watch = StudyWatch()
+    for title in ("none (1 of 2)", "lamp (2 of 2)"):
+        with watch.watch_run(SimpleNamespace(selection=selection), title) as events:
+            events.note("the same for all")
+            events.note(f"about {title}")
+    first, second = ("none (1 of 2)", "about none (1 of 2)"), ("lamp (2 of 2)", "about lamp (2 of 2)")
+    assert capsys.readouterr().err.splitlines() == [first[0], "the same for all", first[1], *second]
 
 
 def test_the_terminal_calls_the_guard_a_guard(study, program) -> None:

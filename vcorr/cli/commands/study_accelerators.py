@@ -76,7 +76,7 @@ def accelerators(
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import accelerator_view
-    from vcorr.cli.views.study_progress import watch_run
+    from vcorr.cli.views.study_progress import StudyWatch
     from vcorr.cli.views.terminal import print_json
     from vcorr.plugins.registry import installed
     from vcorr.studies.accelerator_arms import parse_arms
@@ -87,7 +87,7 @@ def accelerators(
     arms = parse_arms(accelerators, find_num_steps(videos, installed()))
     asked = AcceleratorQuestion(read, videos, arms, pairs, site, ("vcorr", *sys.argv[1:]))
     folder = out or Path("studies") / f"accelerators-{read.model or 'model'}"
-    study = run_accelerator_study(asked, installed(), folder, watch_run)
+    study = run_accelerator_study(asked, installed(), folder, StudyWatch().watch_run)
     if as_json:
         print_json(accelerator_view.to_dict(study))
     else:

@@ -67,7 +67,7 @@ def guidance(
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import study_view
-    from vcorr.cli.views.study_progress import watch_run
+    from vcorr.cli.views.study_progress import StudyWatch
     from vcorr.cli.views.terminal import print_json
     from vcorr.plugins.registry import installed
     from vcorr.runner.spec import build_spec
@@ -85,7 +85,7 @@ def guidance(
     arms = parse_arms(guidances, installed())
     asked = GuidanceQuestion(spec, arms, read_seeds(seeds), ("vcorr", *sys.argv[1:]))
     folder = out or Path("studies") / f"guidance-{spec.model or 'model'}"
-    study = run_guidance_study(asked, installed(), folder, watch_run)
+    study = run_guidance_study(asked, installed(), folder, StudyWatch().watch_run)
     page = write_page(study)
     if as_json:
         print_json(study_view.to_dict(study, page))
