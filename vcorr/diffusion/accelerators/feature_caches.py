@@ -6,6 +6,7 @@ They are on while a pipeline samples and at no other time, and each video begins
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,16 +19,16 @@ from vcorr.contract.records import RunSettings
 from vcorr.diffusion.accelerators.accelerator import AcceleratedModel, Accelerator
 
 
-class FeatureCache(Accelerator):
+class FeatureCache(Accelerator, ABC):
     """A cache that `enable_cache` of a denoiser switches on."""
 
     reuses_steps: ClassVar[bool] = True
     config_class: ClassVar[str] = ""
     """Name of the configuration in `diffusers`."""
 
+    @abstractmethod
     def config(self, model: AcceleratedModel, settings: RunSettings) -> Any:
         """Returns the configuration of the cache for one video."""
-        raise NotImplementedError
 
     def check(self, model: AcceleratedModel) -> None:
         """Checks that the installed diffusers has this cache."""

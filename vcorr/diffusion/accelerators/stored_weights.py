@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -46,7 +47,7 @@ class LayerwiseCasting(Accelerator):
 
 
 @dataclass(frozen=True)
-class _Quantised(Accelerator):
+class _Quantised(Accelerator, ABC):
     """Weights of the denoiser's linear layers in a few bits."""
 
     by: str = option(
@@ -101,13 +102,13 @@ class _Quantised(Accelerator):
                     hint=f"Give --weights a folder that diffusers saved, or simulate: model.accelerate={self._kind}",
                 )
 
+    @abstractmethod
     def _round(self, scaled: Tensor) -> Tensor:
         """Rounds weights in [-1, 1] to the values of the format."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _config(self, dtype: Any) -> Any:
         """Returns diffusers' configuration for the chosen package."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
