@@ -12,6 +12,7 @@ from vcorr.contract.geometry import TokenGrid, check_grid
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import check_floats
 from vcorr.functional.blocks import plain_precision
+from vcorr.functional.log_sums import attend_with_log_sum
 from vcorr.functional.published_code import mask_after_softmax
 
 
@@ -81,16 +82,25 @@ class _Call(NamedTuple):
 
 def _attend_everything(call: _Call) -> Tensor:
     """Returns (H, n_text, d), where the text's queries attend to all tokens but padding."""
-    mask = None
-    if call.key_mask is not None:
-        video = call.key_mask.new_ones(call.grid.tokens)
-        mask = torch.cat([call.key_mask, video] if call.text.start == 0 else [video, call.key_mask])
+    mask = None if call.key_mask is None else _with_video(call.key_mask, call, True)
     return _attention(call.q[None, :, call.text], call.k[None], call.v[None], mask, call.scale)[0]
 
 
 def _attend_own_frames(call: _Call) -> Tensor:
     """Returns (H, F*h*w, d), where every frame's queries attend to the text and to their own frame."""
-    grid, mask = call.grid, None
+    mask = None
+    if call.key_mask is not None:
+        mask = torch.cat([call.key_mask, call.key_mask.new_ones(call.grid.tokens_per_frame)])
+    rows = _attention(*_by_frame(call), mask, call.scale)
+    return rows.transpose(0, 1).flatten(1, 2)
+
+
+def _by_frame(call: _Call) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the queries of each frame, (F, H, P, d), and its keys and values after the text's, (F, H, n + P, d).
+
+    P = h*w tokens of a frame.
+    """
+    grid = call.grid
 
     def by_frame(tensor: Tensor) -> Tensor:
         heads, _, width = tensor.shape
@@ -99,14 +109,38 @@ def _attend_own_frames(call: _Call) -> Tensor:
     def with_text(tensor: Tensor) -> Tensor:
         return torch.cat([tensor[None, :, call.text].expand(grid.frames, -1, -1, -1), by_frame(tensor)], dim=2)
 
-    if call.key_mask is not None:
-        mask = torch.cat([call.key_mask, call.key_mask.new_ones(grid.tokens_per_frame)])
-    rows = _attention(by_frame(call.q), with_text(call.k), with_text(call.v), mask, call.scale)
-    return rows.transpose(0, 1).flatten(1, 2)
+    return by_frame(call.q), with_text(call.k), with_text(call.v)
 
 
 def _attend_then_drop(call: _Call) -> Tensor:
-    """Returns (H, F*h*w, d), where every frame's queries attend to everything, then lose the other frames."""
+    """Returns (H, F*h*w, d), where every frame's queries attend to everything, then lose the other frames.
+
+    What is left of the weights adds up to exp(own - all), with the log-sum-exp of the logits of the own frame and the
+    text, and of all tokens. So it is attention to the own frame and the text, times this mass.
+    """
+    hidden, hidden_at_all = None, None
+    if call.key_mask is not None:
+        hidden = torch.cat([~call.key_mask, call.key_mask.new_zeros(call.grid.tokens_per_frame)])
+        hidden_at_all = _with_video(~call.key_mask, call, False)
+    scale = call.q.shape[-1] ** -0.5 if call.scale is None else call.scale
+    own = attend_with_log_sum(*_by_frame(call), hidden=hidden, scale=scale)
+    everything = call.q[None, :, call.video], call.k[None], call.v[None]
+    whole = None if own is None else attend_with_log_sum(*everything, hidden=hidden_at_all, scale=scale)
+    if own is None or whole is None:
+        return _drop_after_softmax(call)
+    mass = (own.log_sum.transpose(0, 1).flatten(1, 2) - whole.log_sum[0]).exp()
+    rows = own.out.transpose(0, 1).flatten(1, 2).float() * mass[..., None]
+    return rows.to(call.q.dtype)
+
+
+def _with_video(of_text: Tensor, call: _Call, of_video: bool) -> Tensor:
+    """Returns a bool per token, (n_text + F*h*w,): the text's own (n_text,), and one value for all video tokens."""
+    video = of_text.new_full((call.grid.tokens,), of_video)
+    return torch.cat([of_text, video] if call.text.start == 0 else [video, of_text])
+
+
+def _drop_after_softmax(call: _Call) -> Tensor:
+    """Computes `_attend_then_drop` from the weights of all tokens, some rows at a time: the reference."""
     first: int = call.video.start
     step = call.grid.tokens_per_frame
     own = [slice(first + j * step, first + (j + 1) * step) for j in range(call.grid.frames)]
