@@ -115,8 +115,8 @@ def _by_frame(call: _Call) -> tuple[Tensor, Tensor, Tensor]:
 def _attend_then_drop(call: _Call) -> Tensor:
     """Returns (H, F*h*w, d), where every frame's queries attend to everything, then lose the other frames.
 
-    What is left of the weights adds up to exp(own - all), with the log-sum-exp of the logits of the own frame and the
-    text, and of all tokens. So it is attention to the own frame and the text, times this mass.
+    What is left of the weights adds up to exp(own - all). Both are log-sum-exps of logits: of the own frame and the
+    text, and of all tokens. So the result is attention to the own frame and the text, times this mass.
     """
     hidden, hidden_at_all = None, None
     if call.key_mask is not None:

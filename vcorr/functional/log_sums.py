@@ -39,8 +39,8 @@ def attend_with_log_sum(
         scale: of the dot products.
 
     Returns:
-        None where torch has no such kernel: for a device other than a CPU or an NVIDIA GPU, for tensors that no kernel
-        takes, and where gradients are asked for, because none flows through the log-sum-exp.
+        None where torch has no such kernel for the device or the tensors. None as well where gradients are asked for:
+        no gradient flows through the log-sum-exp.
     """
     wide = _widen(q, k, v, hidden)
     kernel = _choose_kernel(*wide)
