@@ -273,8 +273,11 @@ def test_a_guidance_does_not_perturb_attention_that_an_accelerator_computes():
         dataclasses.replace(SAMPLING, guidance=guidance)
         for guidance in (CrossFrameGuidance(CrossFrameOptions(layers="1")), SkipLayerGuidance(LayerOptions(layers="1")))
     )
-    with pytest.raises(UsageError, match="computes attention itself, so a guidance cannot perturb it"):
-        model.check_settings(attention)
+    some_heads = dataclasses.replace(SAMPLING, guidance=CrossFrameGuidance(CrossFrameOptions(layers="0-1", heads="0")))
+    for settings, layers in ((attention, "1"), (some_heads, "0,1")):
+        with pytest.raises(UsageError, match="attention itself, so a guidance cannot perturb it, nor some of") as error:
+            model.check_settings(settings)
+        assert f"--guidance slg --layers {layers}" in str(error.value)
     model.check_settings(blocks)
     assert (sample(model, blocks) != sample(model)).any()
 

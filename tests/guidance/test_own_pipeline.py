@@ -72,6 +72,34 @@ def test_a_second_guidance_is_refused_and_the_first_goes_on(cogvideox):
     assert "set_timesteps" not in vars(scheduler)
 
 
+def test_no_guidance_changes_nothing_and_takes_no_options(cogvideox):
+    plain = make(cogvideox)
+    with guide(cogvideox.pipe, "none", layout="cogvideox"):
+        np.testing.assert_array_equal(make(cogvideox), plain)
+    with pytest.raises(UsageError, match="scale is an option of a guidance, and 'none' has none"):
+        guide(cogvideox.pipe, "none", layout="cogvideox", scale=1.0).__enter__()
+
+
+def test_a_block_and_the_guider_on_one_pipeline_are_refused(hunyuan):
+    """Checks both orders: the guider was there first, or is set inside the block."""
+    pipe, plain = hunyuan.pipe, hunyuan.pipe.guider
+    guider = CrossFrameGuidance("hunyuanvideo-1.5", [1], guidance_scale=CFG)
+    said = r"guider CrossFrameGuidance and is inside a block of guide\(\)(.|\n)*ClassifierFreeGuidance"
+    call = {name: value for name, value in call_of(hunyuan).items() if name not in hunyuan.guidance(CFG)}
+    try:
+        pipe.guider = guider
+        with pytest.raises(UsageError, match=said), guide(pipe, "cag", layout="hunyuanvideo-1.5", layers="1"):
+            pass
+        pipe.guider = plain
+        with guide(pipe, "pag", layout="hunyuanvideo-1.5", layers="1"):
+            pipe.guider = guider
+            with pytest.raises(UsageError, match=said):
+                pipe(**call)
+        assert np.isfinite(np.asarray(pipe(**call).frames[0])).all()
+    finally:
+        pipe.guider = plain
+
+
 def test_a_copy_of_the_scheduler_sets_its_own_steps(cogvideox):
     """Checks what some pipelines do, such as for sound."""
     scheduler = cogvideox.pipe.scheduler

@@ -118,10 +118,12 @@ def check_guidance(model: _Model, settings: RunSettings, accelerators: Accelerat
         )
     perturbation = settings.guidance.perturb(GuidedModel.sites_of(model.sites(), model.guidance_layers))
     edits = perturbation is not None and perturbation.kind == "attention"
-    if edits and accelerators.replaces_attention:
+    if perturbation is not None and edits and accelerators.replaces_attention:
+        layers = ",".join(map(str, perturbation.layers))
         raise UsageError(
-            f"model.accelerate={accelerators.text} computes attention itself, so a guidance cannot perturb it.",
-            hint="Leave one of both out, or skip whole blocks: --guidance slg",
+            f"model.accelerate={accelerators.text} computes attention itself, so a guidance cannot perturb it, nor "
+            "some of its heads: they would see tokens that the accelerated model hides from them.",
+            hint=f"Leave one of both out, or skip whole blocks: --guidance slg --layers {layers}",
         )
 
 

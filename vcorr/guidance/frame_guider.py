@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from diffusers.configuration_utils import register_to_config
 from diffusers.guiders import ClassifierFreeGuidance
@@ -21,7 +21,16 @@ from vcorr.interventions.attention_editor import AttentionEditor
 from vcorr.interventions.guidance_options import CrossFrameOptions
 from vcorr.interventions.guidances import CrossFrameGuidance as NamedGuidance
 from vcorr.interventions.guided_model import GuidedModel
+from vcorr.interventions.guided_sampling import is_guided
 from vcorr.notebook.layouts import Placement, place_by_plugin
+
+
+def refuse_both() -> NoReturn:
+    """Raises UsageError: a pipeline has this guider inside a block of `guide`."""
+    raise UsageError(
+        "The pipeline has a guider CrossFrameGuidance and is inside a block of guide(), so two guidances would act.",
+        hint="Keep one: leave guide() out, or set pipe.guider = diffusers.ClassifierFreeGuidance(guidance_scale=6.0).",
+    )
 
 
 class CrossFrameGuidance(ClassifierFreeGuidance):  # type: ignore[misc]  # diffusers has no types
@@ -103,8 +112,14 @@ class CrossFrameGuidance(ClassifierFreeGuidance):  # type: ignore[misc]  # diffu
         ]
 
     def prepare_models(self, denoiser: nn.Module) -> None:
-        """Perturbs the attention of the denoiser before the last pass of a step."""
+        """Perturbs the attention of the denoiser before the last pass of a step.
+
+        Raises:
+            UsageError: the denoiser is guided by `vcorr.guidance.guide` as well.
+        """
         self._open.close()  # of a pass that an exception ended
+        if is_guided(denoiser):
+            refuse_both()
         super().prepare_models(denoiser)
         if self._is_perturbed() and self._count_prepared == self.num_conditions:
             self._perturb(denoiser)

@@ -23,6 +23,7 @@ from vcorr.interventions.guided_sampling import guide_passes
 from vcorr.notebook.layouts import Layout, Placement, place_by_hand, place_by_plugin
 from vcorr.plugins.option_values import options_from
 from vcorr.plugins.registry import installed
+from vcorr.runner.spec import NO_GUIDANCE
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def guide(
 
     Args:
         pipe: the pipeline; its own guidance stays as it is.
-        guidance: a name as in `vcorr list guidances`, or a `vcorr.Guidance`.
+        guidance: a name as in `vcorr list guidances`, or a `vcorr.Guidance`. "none" changes nothing.
         layout: where the tokens are: the name of a model that vcorr knows, or a `vcorr.Layout`. With a layout by hand
             the perturbed prediction is a whole pass.
         size: (T, H, W) of the generated video, for models whose latents do not show it.
@@ -55,7 +56,8 @@ def guide(
         options: of the guidance, as `vcorr show guidance NAME` lists them.
 
     Raises:
-        UsageError: an argument cannot be used; the message names it.
+        UsageError: an argument cannot be used; the message names it. Or the pipeline is guided already, by another
+            block or by a guider `CrossFrameGuidance`.
         CaptureError: the attention of a perturbed layer cannot be seen.
     """
     if isinstance(pipe, nn.Module) or not hasattr(pipe, "scheduler"):
@@ -63,6 +65,11 @@ def guide(
             f"guide(): expected a diffusers pipeline, got {type(pipe).__name__}.",
             hint="Give it the pipeline itself, not its denoiser: guide(pipe, ...)",
         )
+    if guidance == NO_GUIDANCE:
+        _check_no_options(options)
+        yield
+        return
+    _check_guider(pipe)
     made = with_defaults(_make(guidance, options), GuidanceBase).with_seed(seed)
     placed = _Placed(pipe, layout, size)
     with ExitStack() as stack:
@@ -79,6 +86,26 @@ def guide(
 
         stack.enter_context(guide_passes(made, placed.model, watch, facts, strength))
         yield
+
+
+def _check_no_options(options: Mapping[str, Any]) -> None:
+    if options:
+        raise UsageError(
+            f"guide(): {next(iter(options))} is an option of a guidance, and {NO_GUIDANCE!r} has none.",
+            hint="Leave it out, or name a guidance: vcorr list guidances",
+        )
+
+
+def _check_guider(pipe: Any) -> None:
+    """Checks that the pipeline has no guider that perturbs attention between frames itself."""
+    guider = getattr(pipe, "guider", None)
+    if guider is None:
+        return
+    # only here: versions of diffusers without guiders have no pipelines with one
+    from vcorr.guidance.frame_guider import CrossFrameGuidance, refuse_both
+
+    if isinstance(guider, CrossFrameGuidance):
+        refuse_both()
 
 
 def _make(guidance: str | Guidance, options: Mapping[str, Any]) -> Guidance:

@@ -61,15 +61,20 @@ _guided: set[nn.Module] = set()
 """The denoisers that are guided now."""
 
 
+def is_guided(denoiser: nn.Module) -> bool:
+    """Returns whether a guidance acts on a denoiser now. denoiser: compiled or not."""
+    return (find(denoiser, "")[0] or denoiser) in _guided
+
+
 @contextmanager
 def _claim(model: GuidedModel) -> Iterator[None]:
     """Marks the denoisers as guided while the block runs; raises UsageError if one is guided already."""
-    modules = {find(denoiser, "")[0] or denoiser for denoiser in model.denoisers}
-    if _guided & modules:
+    if any(map(is_guided, model.denoisers)):
         raise UsageError(
             f"{model.name} is guided already.",
             hint="End the first block before the second one begins, or write one vcorr.Guidance that does both.",
         )
+    modules = {find(denoiser, "")[0] or denoiser for denoiser in model.denoisers}
     _guided.update(modules)
     try:
         yield
