@@ -97,6 +97,26 @@ def test_clips_of_one_side_are_left_out_and_named(runs) -> None:
     assert "model.name" not in found.settings
 
 
+def test_chosen_clips_count_alone(runs) -> None:
+    chosen = ("slide-1", "slide-2", "slide-3", "slide-4", "elsewhere")
+    asked = Question(("matching_accuracy",), probe="qk", sites_a=("0:9",), clips=chosen)
+    found = compare_runs(runs["heads"], runs["baseline"], asked)
+    assert found.clips == chosen[:4]
+    scores = runs["heads"].read("scores").to_pylist()
+    wanted = {
+        row["head"]: sum(other["value"] for other in scores if _is_like(other, row) and other["clip"] in chosen) / 4
+        for row in scores
+        if (row["metric"], row["probe"], row["layer"], row["step"]) == ("matching_accuracy", "qk", 0, 9)
+    }
+    assert [(row.clips, row.a.value) for row in found.rows] == [(4, wanted[-1])]
+    with pytest.raises(UsageError, match="no clip in common"):
+        compare_runs(runs["heads"], runs["baseline"], replace(asked, clips=("elsewhere",)))
+
+
+def _is_like(one, other) -> bool:
+    return all(one[name] == other[name] for name in ("metric", "probe", "layer", "step", "head", "variant"))
+
+
 def test_two_sites_of_one_run(runs) -> None:
     asked = Question(("matching_accuracy",), sites_a=("0:9",), sites_b=("1:9", "0:9:1"))
     found = compare_runs(runs["heads"], runs["heads"], asked)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from vcorr.metrics.pixels import psnr
 from vcorr.runner.track import read_video
 from vcorr.store.rundir import RunDirectory
 from vcorr.studies.accelerator_arms import CACHED, SAME_NETWORK, USUAL, parse_arms
-from vcorr.studies.accelerator_rows import AcceleratorRow, compare_values, correct_rows
+from vcorr.studies.accelerator_rows import AcceleratorRow, compare_values_of, correct_rows
 from vcorr.studies.measured_values import MeasuredValues
 
 ARMS = ("windowed:frames=0", "first-block-cache:threshold=0.9", "steps=1")
@@ -130,6 +131,15 @@ def test_the_same_command_measures_nothing_again(folder, rows, runs, capsys):
     assert "Random weights" in found["notes"][0]
 
 
+def test_fewer_clips_than_an_earlier_command_had_count_alone(folder, rows, tmp_path, capsys):
+    again = shutil.copytree(folder, tmp_path / "study")
+    assert run(*COMMAND, "--limit", "1", "--accelerator", ARMS[0], "--out", str(again), "--json") == 0
+    found = {row["metric"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows[ARMS[0], "skill"]["clips"] == 2
+    assert all("Only 1 clip in common" in found[name]["reason"] for name in ("skill", "best_skill"))
+    assert found["denoising_loss"]["clips"] == 1
+
+
 def test_values_of_further_clips_are_added_to_those_of_an_earlier_command(tmp_path):
     asked = []
 
@@ -192,7 +202,7 @@ def test_an_arm_may_be_another_model_or_low_rank_weights():
 def test_values_are_paired_by_clip_and_p_is_corrected_over_the_arms():
     plain = {str(i): 0.5 for i in range(8)} | {"extra": 9.0}
     rows = [
-        compare_values(
+        compare_values_of(
             AcceleratorRow(accelerator=name, metric="m"), {str(i): 0.5 + shift + 0.01 * i for i in range(8)}, plain
         )
         for name, shift in (("a", 0.1), ("b", 0.2))

@@ -40,13 +40,15 @@ class Question:
 
     metrics: names or patterns such as "pck_*"; empty for all metrics that both runs have, except strata. probe: a name
     for both sides, "A:B" for one name per side, or "" for all probes that both have. sites_a, sites_b:
-    LAYER:STEP[:HEAD]. Both sides give the same number of sites, or one side gives a single site for all.
+    LAYER:STEP[:HEAD]. Both sides give the same number of sites, or one side gives a single site for all. clips: the
+    ids that count; None for all that have scores in both.
     """
 
     metrics: tuple[str, ...] = ()
     probe: str = ""
     sites_a: tuple[str, ...] = ()
     sites_b: tuple[str, ...] = ()
+    clips: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     sides = [load_scores(run, wanted) for run in (a, b)]
     check_comparable(a, b, *(side.read_measured_on() for side in sides))
     _check_known(asked.metrics, sides)
-    clips = _in_common(sides)
+    clips = _in_common(sides, asked)
     found = [_series_by_key(side) for side in sides]
     rows, left_out = _rows(found, _site_pairs(*sites), asked, clips)
     if not rows:
@@ -123,9 +125,11 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     )
 
 
-def _in_common(sides: Sequence[StoredScores]) -> tuple[str, ...]:
+def _in_common(sides: Sequence[StoredScores], asked: Question) -> tuple[str, ...]:
     a, b = (side.facts for side in sides)
     common = tuple(sorted(set(a.clips) & set(b.clips)))
+    if asked.clips is not None:
+        common = tuple(clip for clip in common if clip in set(asked.clips))
     if not common:
         raise UsageError(
             f"The two runs have no clip in common: {a.run} has {_few(a.clips)}; {b.run} has {_few(b.clips)}.",

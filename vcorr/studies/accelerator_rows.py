@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vcorr.stats.intervals import compare_means, mean_interval
+from vcorr.stats.intervals import mean_interval
 from vcorr.stats.paired import PairedRow
-from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test
+from vcorr.stats.sign_flips import SIGNIFICANT, holm
 from vcorr.store.columns import NAN, Float, Int32, Text, column
+from vcorr.studies.paired_values import compare_values
 from vcorr.studies.study_tables import StudyTable
 
 SKILL, BEST, LOSS, PSNR, SECONDS, MEMORY = (
@@ -80,24 +80,14 @@ def compare_skills_of(common: AcceleratorRow, found: PairedRow) -> AcceleratorRo
     )
 
 
-def compare_values(common: AcceleratorRow, own: Mapping[str, float], plain: Mapping[str, float]) -> AcceleratorRow:
+def compare_values_of(common: AcceleratorRow, own: Mapping[str, float], plain: Mapping[str, float]) -> AcceleratorRow:
     """Returns the row of a measure per clip. own, plain: by clip; NaN where it was not measured."""
     clips = sorted(own.keys() & plain.keys())
     a, b = (np.array([side[clip] for clip in clips], np.float64) for side in (own, plain))
-    both: NDArray[np.bool_] = np.asarray(np.isfinite(a + b), dtype=np.bool_)
-    if not both.any():
+    found = compare_values(a, b)
+    if not found.count:
         return replace(common, reason="no clip has a value on both sides")
-    found = compare_means(a, b)
-    return replace(
-        common,
-        value=float(a[both].mean()),
-        plain=float(b[both].mean()),
-        difference=float(found.estimate),
-        low=float(found.low),
-        high=float(found.high),
-        p=float(sign_flip_test(a - b)),
-        clips=int(both.sum()),
-    )
+    return replace(common, value=found.own, plain=found.other, clips=found.count, **found.difference_columns)
 
 
 def describe_values(common: AcceleratorRow, own: Mapping[str, float]) -> AcceleratorRow:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.runner.spec import NO_GUIDANCE
-from vcorr.stats.intervals import compare_means
-from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test
+from vcorr.stats.sign_flips import SIGNIFICANT, holm
 from vcorr.store.columns import NAN, Float, Int32, Text, column
+from vcorr.studies.paired_values import compare_values
 from vcorr.studies.study_tables import StudyTable
 
 CONTROLS = (NO_GUIDANCE, "random-layers", "more-steps")
@@ -74,21 +74,9 @@ def compare_arms(common: GuidanceRow, values: Values) -> list[GuidanceRow]:
 
 
 def _compare(common: GuidanceRow, values: Values, arm: str, control: str) -> GuidanceRow:
-    a, b = pair_by_prompt(values[arm], values[control])
-    row = replace(common, guidance=arm, control=control)
-    if not len(a):
-        return row
-    found = compare_means(a, b)
-    return replace(
-        row,
-        value=float(a.mean()),
-        control_value=float(b.mean()),
-        difference=float(found.estimate),
-        low=float(found.low),
-        high=float(found.high),
-        p=float(sign_flip_test(a - b)),
-        prompts=len(a),
-    )
+    found = compare_values(*pair_by_prompt(values[arm], values[control]))
+    row = replace(common, guidance=arm, control=control, prompts=found.count)
+    return replace(row, value=found.own, control_value=found.other, **found.difference_columns)
 
 
 def pair_by_prompt(

@@ -80,7 +80,8 @@ def accelerators(
     from vcorr.cli.views.terminal import print_json
     from vcorr.plugins.registry import installed
     from vcorr.studies.accelerator_arms import parse_arms
-    from vcorr.studies.accelerator_study import AcceleratorQuestion, find_num_steps, run_accelerator_study
+    from vcorr.studies.accelerator_plans import AcceleratorQuestion, find_num_steps
+    from vcorr.studies.accelerator_study import run_accelerator_study
 
     quiet_libraries()
     read, videos = _build_specs(flags, assignments)
