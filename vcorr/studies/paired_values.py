@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class PairedValues:
     count: int = 0
 
     @property
-    def difference_columns(self) -> dict[str, float]:
+    def difference_columns(self) -> dict[str, Any]:
         """The columns that the tables of all studies have alike: difference, low, high and p."""
         return {"difference": self.difference, "low": self.low, "high": self.high, "p": self.p}
 
