@@ -11,3 +11,6 @@ TASKS = (CORRESPONDENCE, TRACKING, PROPAGATION, GENERATION, INTERVENTION)
 
 AT_ONE_SITE = (TRACKING, PROPAGATION)
 """Tasks whose runs have a tracker, or a model at one site that was chosen before."""
+
+MAKING_VIDEOS = (GENERATION,)
+"""Tasks whose runs make and score videos, and read no attention."""

@@ -84,14 +84,12 @@ def name_files(tracker: CalledTracker) -> str:
     return f"files:{fingerprint(files)[:LENGTH]}" if files else "none"
 
 
-def find_measured(spec: RunSpec, registry: Registry) -> Part:
-    """Returns the model that a run measures, or the tracker that takes its place where one site is read.
+def find_followed(spec: RunSpec, registry: Registry) -> Part:
+    """Returns the model that is read at one site, or the tracker that takes its place.
 
     Raises:
         UsageError: nothing is named, or a model and a tracker; or an unknown name or option.
     """
-    if not spec.reads_one_site:
-        return model_part(spec, registry)
     check_one_named(spec)
     if not spec.data:
         raise UsageError("No data was named.", hint=_NO_DATA)
@@ -104,8 +102,8 @@ def find_measured(spec: RunSpec, registry: Registry) -> Part:
 
 def follow(
     spec: RunSpec, model: Part, probes: Mapping[str, Probe], parts: Sequence[Part], asked: SiteChoice
-) -> tuple[Part, Tracking | None]:
-    """Returns the part that the plan runs, and how it follows points; the model itself and None for another task.
+) -> tuple[Part, Tracking]:
+    """Returns the part that a tracking run runs, and how it follows points.
 
     Args:
         spec: what the user asked for, with the site filled in.
@@ -117,8 +115,6 @@ def follow(
     Raises:
         UsageError: options of tracking where nothing takes them, or a probe, layers or steps that cannot track.
     """
-    if not spec.is_tracking:
-        return model, None
     given = spec.options.get("track", {})
     if not asked.sites:
         if given:

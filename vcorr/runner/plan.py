@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Mode, RunSettings
@@ -34,9 +34,13 @@ from vcorr.runner.plan_steps import (
     select,
 )
 from vcorr.runner.reference import Reference
+from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.selection import Selection
 from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from vcorr.runner.run_tasks.run_task import RunTask
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,11 @@ class Plan:
     def measured_mode(self) -> Mode:
         """The mode in the rows: of videos that a run generated, the mode of that run."""
         return self.selection.settings.mode if self.origin is None else self.origin.mode
+
+    @property
+    def task(self) -> RunTask:
+        """What the run measures."""
+        return find_task(self.spec.task)
 
     def with_seed(self, seed: int) -> Plan:
         """Returns the plan with another seed, and with the same live objects."""

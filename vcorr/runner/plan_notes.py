@@ -8,10 +8,10 @@ from vcorr.contract.index_text import split_names
 from vcorr.contract.modes import Renoise, has_video
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Clip
-from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.runner.index_lists import DEFAULT_STEPS, find_repeated
 from vcorr.runner.parts import Parts
 from vcorr.runner.run_data import PROMPTS
+from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.selection import Selection
 from vcorr.runner.spec import RunSpec
 
@@ -68,7 +68,7 @@ def _defaults(spec: RunSpec, parts: Parts, selection: Selection, origin: VideoOr
     if own:
         path = getattr(parts.data.config, "path", "")
         chosen.append(f"--data {data}:{path}" if path else f"--data {data}")
-    if spec.mode is None and origin is None and spec.task == CORRESPONDENCE:
+    if spec.mode is None and origin is None and find_task(spec.task).asks_probes:
         chosen.append(f"--mode {settings.mode}")
     if spec.steps is None and selection.sites and len(settings.steps) < settings.num_steps:
         chosen.append(f"--steps {DEFAULT_STEPS}")

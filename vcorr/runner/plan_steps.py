@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vcorr.contract.modes import Generate, RunMode, choose_mode, mode_of
+from vcorr.contract.modes import RunMode, choose_mode, mode_of
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Clip, ModelCard, RunSettings, Site
 from vcorr.contract.variants import NamedVariant
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
-from vcorr.runner.carried import carry
-from vcorr.runner.chosen_layers import fill_layers
 from vcorr.runner.executors.table import check_executor
-from vcorr.runner.followed import SiteChoice, find_measured, follow
+from vcorr.runner.followed import SiteChoice
 from vcorr.runner.gaps import ABSENT_DATA, Gaps
-from vcorr.runner.generation import check_first_image, check_generation_words, sampling_settings
 from vcorr.runner.guided import CalledGuidance, Guided
 from vcorr.runner.hardware import Hardware
 from vcorr.runner.held_out import describe_overlap
@@ -36,18 +34,20 @@ from vcorr.runner.run_data import (
     first_clip,
     usual_clip,
 )
+from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.scored_variants import Readings, readings_of, run_variants
 from vcorr.runner.selection import Selection, choose_noise_draw, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
-from vcorr.runner.tracking import Propagation, Tracking, check_data, check_words
-from vcorr.runner.tracking_site import SitedSpec, fill_site
+from vcorr.runner.tracking import Propagation, Tracking, check_data
+from vcorr.runner.tracking_site import SitedSpec
+
+if TYPE_CHECKING:
+    from vcorr.runner.run_tasks.run_task import RunTask
 
 
 def check_all_words(spec: RunSpec) -> None:
     """Refuses words that cannot be meant before anything is looked up or imported."""
-    check_words(spec)
-    if spec.is_generation:
-        check_generation_words(spec)
+    find_task(spec.task).check_words(spec)
     if spec.mode is not None:
         mode_of(spec.mode)
     check_executor(spec.executor)
@@ -69,14 +69,20 @@ class FoundModel:
         """What the user asked for, with its site filled in."""
         return self.sited.spec
 
+    @property
+    def task(self) -> RunTask:
+        """What the run measures."""
+        return find_task(self.spec.task)
+
 
 def find_model(spec: RunSpec, registry: Registry, gaps: Gaps) -> FoundModel:
     """Looks up the model and its weights, and fills in the site of a run that needs one."""
-    part = find_measured(spec, registry)
+    task = find_task(spec.task)
+    part = task.find_measured(spec, registry)
     card, adapter = card_of(part), CalledModel(part)
     weights = gaps.fill("weights", lambda: adapter.weights_id(spec.weights), "")
     needs_image = adapter.needs_image
-    return FoundModel(part, card, adapter, weights, needs_image, _fill_site(spec, adapter, card, weights))
+    return FoundModel(part, card, adapter, weights, needs_image, task.fill_site(spec, adapter, card, weights))
 
 
 @dataclass(frozen=True)
@@ -103,28 +109,26 @@ class NamedParts:
 
 def look_up(model: FoundModel, registry: Registry, gaps: Gaps, *, probing: bool) -> NamedParts:
     """Looks up data, probes, guidance, variants, metrics, sites and clips. probing: False if only videos are made."""
-    spec = model.spec
+    spec, task = model.spec, model.task
     data = data_part(spec, model.part, registry, needs_image=model.needs_image)
-    probes = probe_parts(spec, registry, model.adapter) if probing and not spec.is_generation else ()
+    probes = probe_parts(spec, registry, model.adapter) if probing and not task.makes_videos else ()
     guidance = CalledGuidance.of(spec, registry)
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry, spec.task)
     check_columns(metrics)
     sites = choose_sites(model.adapter, spec.layers)
     clips = _find_clips(spec, data, gaps)
-    if spec.is_tracking:
+    if task.needs_tracks:
         check_data(data, clips.first)
     return NamedParts(data, probes, guidance, variants, metrics, sites, clips)
 
 
 def choose_mode_and_settings(model: FoundModel, named: NamedParts, gaps: Gaps) -> tuple[RunMode, RunSettings]:
     """Chooses mode and settings, and checks that there is an image where sampling starts from one."""
-    spec, first = model.spec, named.clips.first
-    mode = choose_mode(Generate.name if spec.is_generation else spec.mode, first)
+    spec, task, first = model.spec, model.task, named.clips.first
+    mode = choose_mode(task.choose_mode_word(spec), first)
     settings = choose_settings(spec, model.adapter, mode, model.part.entry.label)
-    if spec.is_generation:
-        settings = sampling_settings(settings, named.guidance)
-        check_first_image(model.adapter, model.part, named.data, mode, first)
+    settings = task.fit_settings(model, named, mode, settings)
     if mode.makes_video and model.needs_image and not gaps.lack("data"):
         gaps.fill("image", lambda: check_image(model.part, named.data, first), None)
     return mode, settings
@@ -147,8 +151,7 @@ def fit_probes(model: FoundModel, named: NamedParts, mode: RunMode, settings: Ru
     with model.adapter.probe_changes.watch():
         asked = {probe.entry.name: probe.create() for probe in named.probes}
         choice = SiteChoice(named.sites, settings, named.variants)
-        act = carry if model.spec.is_propagation else follow
-        running, tracking = act(model.spec, model.part, asked, named.probes, choice)
+        running, tracking = model.task.choose_acting(model.spec, model.part, asked, named.probes, choice)
         acting = model.adapter if tracking is None else CalledModel(running)
         alone = len(named.clips.ids) == 1
         fitted = preflight(acting, asked, named.sites, mode, named.clips.first, names=names, alone=alone)
@@ -159,7 +162,7 @@ def find_tracker(spec: RunSpec, registry: Registry, named: NamedParts, mode: Run
     """Looks up the tracker that makes the reference tracks; None if a run needs none."""
     untracked = gaps.lack("data") and named.data.entry.name == VIDEO
     own_tracks = mode.has_tracks(named.clips.first) and not untracked
-    return None if spec.reads_one_site else tracker_part(spec, registry, own_tracks=own_tracks)
+    return None if find_task(spec.task).at_one_site else tracker_part(spec, registry, own_tracks=own_tracks)
 
 
 def check_model(adapter: CalledModel, settings: RunSettings, hardware: Hardware, gaps: Gaps) -> None:
@@ -224,13 +227,6 @@ def say_notes(
         return notes
     overlap = describe_overlap(chosen.measured, identity.data, clips.ids, chosen.run, parts.data.find_left_out())
     return (*notes, overlap) if overlap else notes
-
-
-def _fill_site(spec: RunSpec, adapter: CalledModel, card: ModelCard | None, weights: str) -> SitedSpec:
-    """Returns the spec with the one site that is read, or the layers of a guidance; else the spec itself."""
-    if spec.is_generation:
-        return SitedSpec(*fill_layers(spec, adapter.sites(), card))
-    return fill_site(spec, adapter.sites(), adapter.steps, card, weights) if spec.reads_one_site else SitedSpec(spec)
 
 
 def _find_clips(spec: RunSpec, data: Part, gaps: Gaps) -> FoundClips:

@@ -110,14 +110,14 @@ def predict_clip(
 
     clip, grid, asked = prepared.clip, prepared.grid, plan.selection
     names = {probe.entry.name: probe.name for probe in plan.parts.probes}
-    read = probes if asked.tracking is None else {}  # a `TrackerModel` asks its probe by itself
+    read = probes if plan.task.asks_probes else {}  # a `TrackerModel` asks its probe by itself
     recorder = Recorder(read, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings, names=names)
     began = time.monotonic()
     video = plan.live.adapter.run(clip, plan.settings_for(clip.id), recorder)
     predictions = recorder.answers
     seconds = time.monotonic() - began
     with plan.parts.model.name.calling("run()"):
-        if asked.tracking is None and not plan.spec.is_generation:
+        if plan.task.asks_probes:
             _check_complete(plan, _places_to_predict(plan, probes), predictions)
         if asked.mode.makes_video:
             clip = _take_video(plan, clip, video, grid)
@@ -154,7 +154,7 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
             fitted = fit_clip(clip, grid)
         notes = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
         made = None if plan.origin is None else plan.origin.clips[clip_id]
-        masks = plan.live.dataset.masks(clip) if plan.spec.is_propagation else None
+        masks = plan.task.read_masks(plan.live.dataset, clip)
         facts = (
             ClipFacts(hash_of_video(clip, masks), stillness(clip, grid.video_frames))
             if made is None

@@ -8,7 +8,8 @@ from typing import Any
 
 from vcorr.contract.errors import VcorrError
 from vcorr.contract.modes import Generate
-from vcorr.contract.tasks import GENERATION, PROPAGATION, TRACKING
+from vcorr.contract.tasks import CORRESPONDENCE
+from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import plain
 
@@ -17,14 +18,6 @@ RESCORED = "rescored"
 _SWITCHES = ("offload", "vae_tiling", "save_videos")
 _BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant", "task", "preset", "from_run", "guidance")
 """Fields of the spec that have no flag of `vcorr run`."""
-_COMMANDS = {TRACKING: "track", PROPAGATION: "propagate", GENERATION: "generate"}
-"""Commands of tasks that have one of their own; `vcorr run` is the command of the others."""
-_OWN_FLAGS: Mapping[str, tuple[str, ...]] = {
-    TRACKING: ("tracker", "task", "preset", "from_run"),
-    PROPAGATION: ("tracker", "task", "from_run"),
-    GENERATION: ("tracker", "task", "from_run", "guidance", "num_steps"),
-}
-"""Fields of `_BY_SET` that have a flag of the task's own command, or are the command itself."""
 _FLAG_NAMES = {"from_run": "from"}
 _LATER = {name: getattr(RunSpec(), name) for name in ("task", "preset", "from_run", "guidance")}
 """Fields that records of earlier versions lack, with what those versions did."""
@@ -79,13 +72,13 @@ def _write(spec: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[str
     defaults = plain(RunSpec())
     given = {name: spec[name] for name in defaults if name in spec and spec[name] != defaults[name]}
     options = given.pop("options", {})
-    task = str(given.get("task", ""))
-    by_set = [name for name in _BY_SET if name not in _OWN_FLAGS.get(task, ())]
+    task = find_task(str(given.get("task", CORRESPONDENCE)))
+    by_set = [name for name in _BY_SET if name not in task.own_flags]
     flags = {name: value for name, value in given.items() if name not in by_set}
     assignments = [f"{name}={_value(given[name])}" for name in by_set if name in given]
     for part, values in options.items():
         assignments += [f"{part}.{key}={_value(value)}" for key, value in values.items()]
-    words = ["vcorr", _COMMANDS.get(task, "run")]
+    words = ["vcorr", task.command]
     for name, value in flags.items():
         words += _flag(_FLAG_NAMES.get(name, name), value) if name != "task" else []
     for assignment in assignments:

@@ -55,7 +55,7 @@ class Progress:
     """Adds up what workers report."""
 
     def __init__(self, plan: Plan, run: RunDirectory) -> None:
-        self._clips, self._run, self._has_cost = plan.selection.clips, run, plan.spec.reads_one_site
+        self._clips, self._run, self._has_cost = plan.selection.clips, run, plan.task.at_one_site
         self._began = time.monotonic()
         self._earlier = _earlier_notes(run)
         self.report = Report()

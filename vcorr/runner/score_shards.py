@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,6 @@ import pyarrow.compute as pc
 
 from vcorr.contract.errors import NumericalError, UsageError
 from vcorr.contract.part_calls import PartFailureError
-from vcorr.contract.tasks import GENERATION, PROPAGATION
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner import score
 from vcorr.runner.called import Changes
@@ -22,10 +20,8 @@ from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code
 from vcorr.runner.row_words import STATUS_FAILED, STATUS_OK
+from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.stage_facts import common_columns, score_facts
-from vcorr.runner.stored_masks import StoredMasks, read_masks
-from vcorr.runner.track import read_video
-from vcorr.runner.video_scoring import score_video_clip
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow
@@ -116,17 +112,8 @@ class ShardScorer:
         return error
 
     def _score_rows(self, predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
-        if self.context.task != GENERATION:
-            masks = self._read_masks(predictions)
-            return score.score_clip(self.context, self.judges, predictions, tracks, masks)
-        read = functools.partial(read_video, self.run)
-        return score_video_clip(self.context, self.judges, predictions, tracks, read)
-
-    def _read_masks(self, predictions: pa.Table) -> StoredMasks | None:
-        """Returns the masks of a clip; None for another task, and for a clip that failed."""
-        if self.context.task != PROPAGATION or predictions["status"][0].as_py() != STATUS_OK:
-            return None
-        return read_masks(self.run, str(predictions["clip"][0].as_py()))
+        task = find_task(self.context.task)
+        return task.score(self.run, self.context, self.judges, predictions, tracks)
 
     def has_scored(self, name: str) -> bool:
         """Returns whether the run holds scores of the clip that belong to the plan, and no metric failed."""

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.index_text import split_names
 from vcorr.contract.seeds import NoiseDraw
-from vcorr.contract.tasks import AT_ONE_SITE, GENERATION, PROPAGATION, TRACKING
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
 from vcorr.plugins.option_values import Written, options_from, show_value
@@ -82,26 +81,6 @@ class RunSpec:
     def probes(self) -> tuple[str, ...]:
         """Names of the probes, in the order given, each once."""
         return tuple(dict.fromkeys(split_names(self.probe)))
-
-    @property
-    def is_tracking(self) -> bool:
-        """Whether points are followed through every frame (`vcorr track`)."""
-        return self.task == TRACKING
-
-    @property
-    def is_generation(self) -> bool:
-        """Whether videos are generated and scored (`vcorr generate`)."""
-        return self.task == GENERATION
-
-    @property
-    def is_propagation(self) -> bool:
-        """Whether masks are carried through every frame (`vcorr propagate --data`)."""
-        return self.task == PROPAGATION
-
-    @property
-    def reads_one_site(self) -> bool:
-        """Whether a tracker, or a model at one site that was chosen before, is measured, in place of all sites."""
-        return self.task in AT_ONE_SITE
 
     @property
     def metric_names(self) -> tuple[str, ...]:

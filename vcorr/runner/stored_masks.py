@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.errors import StoreError
 from vcorr.metrics.mask_scores import VOID
+from vcorr.runner.kept_files import DamagedFileError
 from vcorr.store.atomic_files import atomic_file, make_folder
 from vcorr.store.fingerprint import hash_file
 from vcorr.store.rundir import RunDirectory
@@ -29,7 +29,7 @@ class StoredMasks:
     reference: NDArray[np.uint8]
 
 
-class DamagedMasksError(StoreError):
+class DamagedMasksError(DamagedFileError):
     """Masks that are missing, or are not the ones that were made. The model makes them again."""
 
 

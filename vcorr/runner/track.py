@@ -14,6 +14,7 @@ from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.generation import track_video
+from vcorr.runner.kept_files import DamagedFileError
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import ClipFacts, Prepared, prepare_clip, track_row, without_points
 from vcorr.store.atomic_files import make_folder, set_aside
@@ -31,7 +32,7 @@ def video_path_name(clip_id: str) -> str:
     return shard_name(clip_id).removesuffix(SUFFIX) + VIDEO_SUFFIX
 
 
-class DamagedVideoError(StoreError):
+class DamagedVideoError(DamagedFileError):
     """A generated video that is missing, or is not the one that was made. The model makes it again."""
 
 
@@ -121,8 +122,6 @@ def rows_of_tracks(
 ) -> list[TrackRow]:
     """Returns the row of a clip's tracks shard as a list; an empty list if the clip has no video or no tracks.
 
-    A run of the task generation has a second row: the ways back from the ends of the tracks.
-
     tracker: finds the tracks; None for the clip's own tracks.
 
     Raises:
@@ -130,15 +129,29 @@ def rows_of_tracks(
     """
     if clip.video is None:
         return []
-    if plan.spec.is_propagation:
-        return [track_row(run.run_id, plan, *without_points(clip, plan.reference.tracker), video="", facts=facts)]
     video = video_hash(clip.video) if plan.selection.mode.makes_video else facts.video
-    if plan.spec.is_generation and tracker is not None:
-        both = track_video(clip.video, clip.queries, tracker)
-        back = Queries(both.backward.asked_in.astype(np.int32), both.backward.xy[:, -1])
-        ways = ((clip, both.forward), (clip.with_queries(back), both.backward))
-        return [track_row(run.run_id, plan, one, tracks, video=video, facts=facts) for one, tracks in ways]
     tracks = clip.tracks if tracker is None else tracker.track(clip.video, clip.queries)
     if tracks is None:
         return []
     return [track_row(run.run_id, plan, clip, tracks, video=video, facts=facts)]
+
+
+def rows_of_both_ways(
+    plan: Plan, run: RunDirectory, clip: Clip, tracker: CalledTracker, facts: ClipFacts
+) -> list[TrackRow]:
+    """Returns two rows for a generated video: its tracks, and the ways back from their ends.
+
+    Raises:
+        PluginError, NumericalError: the tracker returned wrong tracks; see `CalledTracker.track`.
+    """
+    assert clip.video is not None  # it was made
+    both = track_video(clip.video, clip.queries, tracker)
+    back = Queries(both.backward.asked_in.astype(np.int32), both.backward.xy[:, -1])
+    ways = ((clip, both.forward), (clip.with_queries(back), both.backward))
+    video = video_hash(clip.video)
+    return [track_row(run.run_id, plan, one, tracks, video=video, facts=facts) for one, tracks in ways]
+
+
+def row_without_points(plan: Plan, run: RunDirectory, clip: Clip, facts: ClipFacts) -> list[TrackRow]:
+    """Returns the row of a clip of which masks are compared, and no points."""
+    return [track_row(run.run_id, plan, *without_points(clip, plan.reference.tracker), video="", facts=facts)]

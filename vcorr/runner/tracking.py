@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,31 +53,36 @@ def note_random(weights: str) -> tuple[str, ...]:
     return ("Random weights: what was found says nothing about the released model.",) if is_random(weights) else ()
 
 
-def check_words(spec: RunSpec) -> None:
-    """Checks that no setting belongs to the other task.
-
-    Raises:
-        UsageError: one does.
-    """
-    if not spec.is_propagation and (options := spec.options.get("propagate")):
+def refuse_propagating(spec: RunSpec) -> None:
+    """Checks that no option says how masks are carried; raises UsageError if one does."""
+    if options := spec.options.get("propagate"):
         raise UsageError(
             f"propagate.{next(iter(options))} is set, but this run carries no masks.",
             hint="Masks are carried by: vcorr propagate --help",
         )
-    if spec.reads_one_site:
-        if spec.mode is not None and mode_of(spec.mode).makes_video:
-            raise UsageError(
-                f"{spec.task.capitalize()} reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out."
-            )
-        return
+
+
+def check_reads_videos(spec: RunSpec) -> None:
+    """Checks that the mode makes no videos; raises UsageError if it does."""
+    if spec.mode is not None and mode_of(spec.mode).makes_video:
+        raise UsageError(
+            f"{spec.task.capitalize()} reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out."
+        )
+
+
+def refuse_tracking(spec: RunSpec, fields: Sequence[str]) -> None:
+    """Checks that nothing says how points are followed. fields: of the spec, that must have no value.
+
+    Raises:
+        UsageError: an option or a field does.
+    """
     if options := spec.options.get("track"):
         raise UsageError(
             f"track.{next(iter(options))} is set, but this run reads correspondence and follows no points.",
             hint="Points are followed by: vcorr track --help",
         )
-    own = {"preset": spec.preset, "from_run": None if spec.is_generation else spec.from_run}
-    for name, value in own.items():
-        if value is not None:
+    for name in fields:
+        if getattr(spec, name) is not None:
             raise UsageError(f"{name} is set, and only tracking has one.", hint="vcorr track --help")
 
 

@@ -16,21 +16,18 @@ from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.protocols import Probe
 from vcorr.runner import predict, track
 from vcorr.runner.called_tracker import CalledTracker
-from vcorr.runner.cost import COST_KEY, cost_of
 from vcorr.runner.events import Events, Silent
-from vcorr.runner.generation import video_row
+from vcorr.runner.kept_files import DamagedFileError
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
-from vcorr.runner.predicted_masks import predict_masks
 from vcorr.runner.row_words import STATUS_OK
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stage_facts import predict_facts, storable, track_facts
-from vcorr.runner.stored_masks import DamagedMasksError, check_masks, keep_masks
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import PredictionRow, Row, TableName
+from vcorr.store.schema import Row, TableName
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,7 @@ class _Worker:
 
     def __init__(self, plan: Plan, run: RunDirectory, events: Events, *, compute: bool) -> None:
         self._plan, self._run, self._events, self._may_compute = plan, run, events, compute
+        self._task = plan.task
         self._fingerprints = plan.fingerprints()
         self._facts = {"predict": _facts_of_predictions(plan), "track": track_facts(plan)}
         self._scorer = ShardScorer.of(plan, run)
@@ -166,26 +164,13 @@ class _Worker:
             self._events.note(f"{path} belongs to another spec. It is computed again.")
             return False
         is_ok = found.num_rows > 0 and bool(found["status"][0].as_py() == STATUS_OK)
-        return is_ok and (not self._may_compute or (self._has_video(clip_id) and self._has_masks(clip_id)))
+        return is_ok and (not self._may_compute or self._has_files(clip_id))
 
-    def _has_video(self, clip_id: str) -> bool:
-        """Returns whether the generated video of a predicted clip is there, if the mode makes one."""
-        if not self._plan.selection.mode.makes_video:
-            return True
+    def _has_files(self, clip_id: str) -> bool:
+        """Returns whether the generated video or the masks of a predicted clip are there, if the run makes some."""
         try:
-            track.check_video(self._run, clip_id)
-        except track.DamagedVideoError as error:
-            self._events.note(f"{error.message} Clip {clip_id} is made again.")
-            return False
-        return True
-
-    def _has_masks(self, clip_id: str) -> bool:
-        """Returns whether the masks of a predicted clip are there, if the run carries masks."""
-        if not self._plan.spec.is_propagation:
-            return True
-        try:
-            check_masks(self._run, clip_id)
-        except DamagedMasksError as error:
+            self._task.check_files(self._plan, self._run, clip_id)
+        except DamagedFileError as error:
             self._events.note(f"{error.message} Clip {clip_id} is made again.")
             return False
         return True
@@ -211,7 +196,7 @@ class _Worker:
         name = shards.shard_name(clip_id)
         if not self._run.holds("tracks", name, self._fingerprints["track"]):
             kept = track.restore_clip(self._plan, self._run, clip_id)
-            rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.facts)
+            rows = self._task.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.facts)
             self._write("tracks", clip_id, rows, "track")
             return self._scorer.score(name)
         return "" if self._scorer.has_scored(name) else self._scorer.score(name)
@@ -220,17 +205,11 @@ class _Worker:
         probes = self._load_probes()
         self._events.clip_started(clip_id)
         began = time.monotonic()
-        facts: dict[str, Any] = {}
         try:
             predicted = self._predict(clip_id, probes)
             seconds = time.monotonic() - began
-            if self._plan.selection.mode.makes_video:
-                facts = {"video": track.keep_video(self._run, predicted.clip)}
-            if self._plan.spec.reads_one_site:
-                facts = {COST_KEY: cost_of(predicted, self._plan.hardware.device)}
-            if predicted.masks is not None:
-                facts |= keep_masks(self._run, clip_id, predicted.masks)
-            tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
+            facts = self._task.keep_files(self._plan, self._run, predicted)
+            tracks = self._task.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
         except PartFailureError as error:
             return self._fail(clip_id, error)
         except (PluginError, MissingError, StoreError):
@@ -261,9 +240,7 @@ class _Worker:
         # after the clip was read, so that a dataset need not read it a second time for its notes
         for note in (*self._plan.live.dataset.notes(clip_id), *self._new_fits(prepared)):
             self._say(note)
-        if self._plan.spec.is_propagation:
-            return predict_masks(self._plan, prepared)
-        return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
+        return self._task.predict(self._plan, probes, prepared, self._events.step_done)
 
     def _new_fits(self, prepared: predict.Prepared) -> Iterator[str]:
         """Yields how a clip was brought to the model's size, unless the plan or an earlier clip had the same words."""
@@ -304,21 +281,12 @@ class _Worker:
         made = predicted.reconstruction
         if made is not None:
             self._say(predict.round_trip_note(clip_id, made))
-        rows = self._rows_of(predicted)
+        rows = self._task.rows_of_predictions(self._plan, self._run.run_id, predicted)
         self._write("predictions", clip_id, rows, "predict", facts)
         return self._scorer.score(shards.shard_name(clip_id))
 
-    def _rows_of(self, predicted: predict.Predicted) -> list[PredictionRow]:
-        """Returns the rows of the predictions; of a generated video from which nothing was read, the one row."""
-        run, made = self._run.run_id, predicted.reconstruction
-        if self._plan.spec.is_generation:
-            attention = self._plan.selection.sites[0].attention
-            return [video_row(run, predicted.clip, predicted.grid, attention)]
-        task = self._plan.spec.task
-        return predict.prediction_rows(run, predicted.clip, predicted.predictions, reconstruction=made, task=task)
-
     def _store_failure(self, clip_id: str, error: Exception) -> None:
-        row = predict.failure_row(self._run.run_id, clip_id, error, task=self._plan.spec.task)
+        row = predict.failure_row(self._run.run_id, clip_id, error, task=self._task.name)
         self._write("tracks", clip_id, [], "track")
         self._write("predictions", clip_id, [row], "predict")
         self._scorer.score(shards.shard_name(clip_id))

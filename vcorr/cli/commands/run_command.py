@@ -179,14 +179,14 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     found = Findings.of(scores, ranking_columns(record), lower, probes)
     videos = _draw_videos(plan, outcome, found, lower) if plan.spec.save_videos else []
     objects = average_objects(
-        outcome.run.iter_shards("scores", plan.selection.clips) if plan.spec.is_propagation else ()
+        outcome.run.iter_shards("scores", plan.selection.clips) if plan.task.scores_objects else ()
     )
     if as_json:
         facts = render.outcome_dict(outcome, found, summarise_each(scores, found.metrics, lower), plan)
-        of_objects = {"objects": objects} if plan.spec.is_propagation else {}
+        of_objects = {"objects": objects} if plan.task.scores_objects else {}
         print_json({**facts, **of_objects, "videos": [str(path) for path in videos]})
     else:
-        if plan.spec.is_propagation:
+        if plan.task.scores_objects:
             say_objects(objects, plan.dataset)
         render.outcome(outcome, found, plan.reference.text, videos, record.get("cost"))
 

@@ -43,7 +43,7 @@ def _plan_table(made: Plan, found: Estimate) -> RenderableType:
         "model": f"{parts.model.entry.name}  (weights {made.identity.weights or 'not in reach'})",
         "data": _data(made, found),
         "mode": _mode(made),
-        **(_say_sampling(made) if made.spec.is_generation else _say_reading(made)),
+        **(_say_sampling(made) if made.task.makes_videos else _say_reading(made)),
         "computed": _say_work(found.work),
         "metrics": ", ".join(m.entry.name for m in parts.metrics),
         **({} if chosen.variants == (DEFAULT_VARIANT,) else {"variants": variants}),

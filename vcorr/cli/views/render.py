@@ -95,7 +95,7 @@ def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary], p
         "peak_memory_gib": dict(done.peak_memory_gib),
         "reference": plan.reference.to_dict(),
         "notes": list(plan.notes),
-        **({"cost": done.run.record().get("cost")} if plan.spec.reads_one_site else {}),
+        **({"cost": done.run.record().get("cost")} if plan.task.at_one_site else {}),
         **scores_dict(found, sites),
     }
 
