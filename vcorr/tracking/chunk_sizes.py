@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from vcorr.contract.bases import VideoModelBase, with_defaults
@@ -74,22 +76,28 @@ class ChunkSizes:
 
         A clip that is too short for the model is filled up with its last frame. Raises as the model for other sizes.
         """
-        tries = [Clip(clip.id, "", NO_QUERIES), *self._lengthen(clip)]
-        for number, each in enumerate(tries):
+        refused: UsageError | None = None
+        for each in self._lengthen(clip):
             try:
                 return self._model.grid(each, self._site)
-            except UsageError:
-                if number == len(tries) - 1:
-                    raise
-        raise AssertionError("the last try returns or raises")
+            except UsageError as error:
+                refused = error
+        assert refused is not None  # there is at least one try
+        raise refused
 
     @staticmethod
-    def _lengthen(clip: Clip) -> list[Clip]:
+    def _lengthen(clip: Clip) -> Iterator[Clip]:
+        """Yields the clips that are tried: one without a video, the clip, and longer ones, made when they are asked for.
+
+        Most models have a length of their own and take the first one. The others are copies of a whole video.
+        """
+        yield Clip(clip.id, "", NO_QUERIES)
         if clip.video is None:
-            return []
-        frames = [len(clip.video), *(length for length in LENGTHS if length > len(clip.video))]
-        shown = [np.minimum(np.arange(length), len(clip.video) - 1) for length in frames]
-        return [Clip(clip.id, "", NO_QUERIES, clip.video[index], fps=clip.fps) for index in shown]
+            return
+        yield Clip(clip.id, "", NO_QUERIES, clip.video, fps=clip.fps)
+        for length in (length for length in LENGTHS if length > len(clip.video)):
+            shown = np.minimum(np.arange(length), len(clip.video) - 1)
+            yield Clip(clip.id, "", NO_QUERIES, clip.video[shown], fps=clip.fps)
 
     def _fill(self, clip: Clip, chunk: Chunk) -> int:
         """Returns the length to which a chunk is filled up: its own, or else the length of a whole chunk."""
