@@ -87,7 +87,7 @@ class ChunkSizes:
 
     @staticmethod
     def _lengthen(clip: Clip) -> Iterator[Clip]:
-        """Yields the clips that are tried: one without a video, the clip, and longer ones, made when they are asked for.
+        """Yields the clips to try: one without a video, the clip, and longer ones, each made when it is asked for.
 
         Most models have a length of their own and take the first one. The others are copies of a whole video.
         """
