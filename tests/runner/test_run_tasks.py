@@ -1,4 +1,4 @@
-"""A task of runs is one object: a new one needs a class and a line in the table, and no change of the stages."""
+"""A new task of runs needs one file with its two classes, and a line in the table; nothing else of a run changes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vcorr.runner.coordinator import execute
 from vcorr.runner.kept_files import DamagedFileError
 from vcorr.runner.plan import make_plan
 from vcorr.runner.rescore import rescore
+from vcorr.runner.run_tasks.clip_stages import ClipStages
 from vcorr.runner.run_tasks.run_task import RunTask
 from vcorr.runner.run_tasks.task_table import RUN_TASKS, find_task
 from vcorr.runner.spec import RunSpec
@@ -28,10 +29,15 @@ class FirstFrameTask(RunTask):
 
     name = INTERVENTION
     asks_probes = True
+    stages = f"{__name__}:FirstFrameStages"
 
     def check_words(self, spec):
         if spec.preset is not None:
             raise vcorr.UsageError("First frames have no preset.")
+
+
+class FirstFrameStages(ClipStages):
+    """Gives every score the brightness of the first frame, so that it comes from the file."""
 
     def keep_files(self, plan, run, predicted):
         np.save(frame_of(run, predicted.clip.id), predicted.clip.video[0])

@@ -10,10 +10,9 @@ from typing import Any
 from vcorr.contract.errors import StoreError, UsageError, VcorrError
 from vcorr.contract.metric_columns import lower_is_better, ranking_columns
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
-from vcorr.contract.tasks import CORRESPONDENCE
+from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
 from vcorr.contract.text_files import expand_home
 from vcorr.runner.held_out import MeasuredClips
-from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stored_tracks import read_thresholds
 from vcorr.stats.series import gather
@@ -64,8 +63,10 @@ def read_chosen_site(spec: RunSpec, weights: str, *, one_head: bool = False) -> 
     try:
         _check_model(spec, weights, run, resolved)
         probe = _find_probe(spec, run, resolved)
-        task = find_task((record.get("row_context") or {}).get("task", CORRESPONDENCE))
-        return task.choose_site(run, record, probe, one_head=one_head)
+        is_tracking = (record.get("row_context") or {}).get("task", CORRESPONDENCE) == TRACKING
+        if is_tracking:
+            return _of_tracking(run, resolved, probe)
+        return _of_correspondence(run, record, probe, one_head=one_head)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, VcorrError):
             raise
@@ -104,17 +105,9 @@ def _find_probe(spec: RunSpec, run: RunDirectory, resolved: Mapping[str, Any]) -
     return dict(next(iter(probes.values())))
 
 
-def choose_best_site(
+def _of_correspondence(
     run: RunDirectory, record: Mapping[str, Any], probe: Mapping[str, Any], *, one_head: bool
 ) -> ChosenSite:
-    """Returns the best site of a run by skill.
-
-    record: of the run. probe: name and options of the probe. one_head: only sites that read one head may be chosen.
-
-    Raises:
-        UsageError: the run ranks no such site.
-        KeyError, TypeError, IndexError, ValueError: the record lacks something.
-    """
     scores = gather(run.iter_shards("scores"))
     found = Findings.of(scores, ranking_columns(record)[:1], lower_is_better(record), [probe["name"]])
     best = _best_of(found.best, probe["name"], run, one_head=one_head)
@@ -158,16 +151,7 @@ def _keep_single_heads(found: Collection[BestSite], run: RunDirectory) -> list[B
     return single
 
 
-def take_site_of_tracking(run: RunDirectory, record: Mapping[str, Any], probe: Mapping[str, Any]) -> ChosenSite:
-    """Returns the site and the options of a tracking run, with the threshold that is best on its clips.
-
-    record: of the run. probe: name and options of the probe.
-
-    Raises:
-        UsageError: the tracks of the run have no confidence.
-        KeyError, TypeError, IndexError, ValueError: the record lacks something.
-    """
-    resolved = record["resolved"]
+def _of_tracking(run: RunDirectory, resolved: Mapping[str, Any], probe: Mapping[str, Any]) -> ChosenSite:
     settings, layers = resolved["settings"], tuple(int(layer) for layer, _ in resolved["sites"])
     found, step = read_thresholds(run), settings["steps"][0]
     options = {name: value for name, value in resolved["track"].items() if name not in ("preset", "threshold")}

@@ -13,9 +13,9 @@ from vcorr.contract.errors import PluginError, UsageError, unknown_name
 from vcorr.contract.guidance_protocols import GuidedSite, GuidedStep, Perturbation
 from vcorr.contract.part_calls import show_value
 from vcorr.contract.records import ModelCard, Site
+from vcorr.contract.tasks import MAKING_VIDEOS
 from vcorr.plugins.registry import Registry
 from vcorr.runner.parts import Part, make_part
-from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.spec import NO_GUIDANCE, RunSpec
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def guidance_part(spec: RunSpec, registry: Registry) -> Part | None:
         UsageError: an unknown name or option, options without a guidance, or a guidance in a run of another task.
     """
     options = spec.options.get("guidance", {})
-    if not find_task(spec.task).makes_videos and (options or spec.guidance != NO_GUIDANCE):
+    if spec.task not in MAKING_VIDEOS and (options or spec.guidance != NO_GUIDANCE):
         raise UsageError(
             f"guidance {spec.guidance!r} is set, and this run generates no videos to score.",
             hint="Guided videos are made by: vcorr generate --help. The strength of classifier-free guidance is cfg.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Mode, RunSettings
@@ -34,13 +34,11 @@ from vcorr.runner.plan_steps import (
     select,
 )
 from vcorr.runner.reference import Reference
+from vcorr.runner.run_tasks.run_task import RunTask
 from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.selection import Selection
 from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from vcorr.runner.run_tasks.run_task import RunTask
 
 
 @dataclass(frozen=True)

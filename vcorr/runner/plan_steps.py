@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vcorr.contract.modes import RunMode, choose_mode, mode_of
 from vcorr.contract.origins import VideoOrigin
@@ -15,6 +14,7 @@ from vcorr.runner.called_tracker import tracker_files
 from vcorr.runner.executors.table import check_executor
 from vcorr.runner.followed import SiteChoice
 from vcorr.runner.gaps import ABSENT_DATA, Gaps
+from vcorr.runner.generation import check_first_image, sampling_settings
 from vcorr.runner.guided import CalledGuidance, Guided
 from vcorr.runner.hardware import Hardware
 from vcorr.runner.held_out import describe_overlap
@@ -34,15 +34,13 @@ from vcorr.runner.run_data import (
     first_clip,
     usual_clip,
 )
+from vcorr.runner.run_tasks.run_task import RunTask
 from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.scored_variants import Readings, readings_of, run_variants
 from vcorr.runner.selection import Selection, choose_noise_draw, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Propagation, Tracking, check_data
 from vcorr.runner.tracking_site import SitedSpec
-
-if TYPE_CHECKING:
-    from vcorr.runner.run_tasks.run_task import RunTask
 
 
 def check_all_words(spec: RunSpec) -> None:
@@ -128,7 +126,9 @@ def choose_mode_and_settings(model: FoundModel, named: NamedParts, gaps: Gaps) -
     spec, task, first = model.spec, model.task, named.clips.first
     mode = choose_mode(task.choose_mode_word(spec), first)
     settings = choose_settings(spec, model.adapter, mode, model.part.entry.label)
-    settings = task.fit_settings(model, named, mode, settings)
+    if task.makes_videos:
+        settings = sampling_settings(settings, named.guidance)
+        check_first_image(model.adapter, model.part, named.data, mode, first)
     if mode.makes_video and model.needs_image and not gaps.lack("data"):
         gaps.fill("image", lambda: check_image(model.part, named.data, first), None)
     return mode, settings

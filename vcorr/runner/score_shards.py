@@ -20,7 +20,7 @@ from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code
 from vcorr.runner.row_words import STATUS_FAILED, STATUS_OK
-from vcorr.runner.run_tasks.task_table import find_task
+from vcorr.runner.run_tasks.clip_stages import find_stages
 from vcorr.runner.stage_facts import common_columns, score_facts
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
@@ -112,8 +112,8 @@ class ShardScorer:
         return error
 
     def _score_rows(self, predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
-        task = find_task(self.context.task)
-        return task.score(self.run, self.context, self.judges, predictions, tracks)
+        stages = find_stages(self.context.task)
+        return stages.score(self.run, self.context, self.judges, predictions, tracks)
 
     def has_scored(self, name: str) -> bool:
         """Returns whether the run holds scores of the clip that belong to the plan, and no metric failed."""

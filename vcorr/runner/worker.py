@@ -21,6 +21,7 @@ from vcorr.runner.kept_files import DamagedFileError
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
 from vcorr.runner.row_words import STATUS_OK
+from vcorr.runner.run_tasks.clip_stages import find_stages
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stage_facts import predict_facts, storable, track_facts
@@ -116,7 +117,7 @@ class _Worker:
 
     def __init__(self, plan: Plan, run: RunDirectory, events: Events, *, compute: bool) -> None:
         self._plan, self._run, self._events, self._may_compute = plan, run, events, compute
-        self._task = plan.task
+        self._stages = find_stages(plan.task.name)
         self._fingerprints = plan.fingerprints()
         self._facts = {"predict": _facts_of_predictions(plan), "track": track_facts(plan)}
         self._scorer = ShardScorer.of(plan, run)
@@ -169,7 +170,7 @@ class _Worker:
     def _has_files(self, clip_id: str) -> bool:
         """Returns whether the generated video or the masks of a predicted clip are there, if the run makes some."""
         try:
-            self._task.check_files(self._plan, self._run, clip_id)
+            self._stages.check_files(self._plan, self._run, clip_id)
         except DamagedFileError as error:
             self._events.note(f"{error.message} Clip {clip_id} is made again.")
             return False
@@ -196,7 +197,7 @@ class _Worker:
         name = shards.shard_name(clip_id)
         if not self._run.holds("tracks", name, self._fingerprints["track"]):
             kept = track.restore_clip(self._plan, self._run, clip_id)
-            rows = self._task.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.facts)
+            rows = self._stages.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.facts)
             self._write("tracks", clip_id, rows, "track")
             return self._scorer.score(name)
         return "" if self._scorer.has_scored(name) else self._scorer.score(name)
@@ -208,8 +209,8 @@ class _Worker:
         try:
             predicted = self._predict(clip_id, probes)
             seconds = time.monotonic() - began
-            facts = self._task.keep_files(self._plan, self._run, predicted)
-            tracks = self._task.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
+            facts = self._stages.keep_files(self._plan, self._run, predicted)
+            tracks = self._stages.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
         except PartFailureError as error:
             return self._fail(clip_id, error)
         except (PluginError, MissingError, StoreError):
@@ -240,7 +241,7 @@ class _Worker:
         # after the clip was read, so that a dataset need not read it a second time for its notes
         for note in (*self._plan.live.dataset.notes(clip_id), *self._new_fits(prepared)):
             self._say(note)
-        return self._task.predict(self._plan, probes, prepared, self._events.step_done)
+        return self._stages.predict(self._plan, probes, prepared, self._events.step_done)
 
     def _new_fits(self, prepared: predict.Prepared) -> Iterator[str]:
         """Yields how a clip was brought to the model's size, unless the plan or an earlier clip had the same words."""
@@ -281,12 +282,12 @@ class _Worker:
         made = predicted.reconstruction
         if made is not None:
             self._say(predict.round_trip_note(clip_id, made))
-        rows = self._task.rows_of_predictions(self._plan, self._run.run_id, predicted)
+        rows = self._stages.rows_of_predictions(self._plan, self._run.run_id, predicted)
         self._write("predictions", clip_id, rows, "predict", facts)
         return self._scorer.score(shards.shard_name(clip_id))
 
     def _store_failure(self, clip_id: str, error: Exception) -> None:
-        row = predict.failure_row(self._run.run_id, clip_id, error, task=self._task.name)
+        row = predict.failure_row(self._run.run_id, clip_id, error, task=self._plan.task.name)
         self._write("tracks", clip_id, [], "track")
         self._write("predictions", clip_id, [row], "predict")
         self._scorer.score(shards.shard_name(clip_id))

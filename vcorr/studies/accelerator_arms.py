@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.tasks import MAKING_VIDEOS
 from vcorr.diffusion.accelerators.accelerator_names import ACCELERATORS, NONE, Accelerators, read_accelerators
-from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.spec import RunSpec
 
 PLAIN = "plain"
@@ -84,7 +84,7 @@ class AcceleratedArm:
         own = {**spec.options.get("model", {}), **changes}
         options: Mapping[str, Any] = {**spec.options, **({"model": own} if own else {})}
         filled = replace(spec, options=dict(options), model=self.model or spec.model)
-        if find_task(spec.task).makes_videos and self.num_steps is not None:
+        if spec.task in MAKING_VIDEOS and self.num_steps is not None:
             filled = replace(filled, num_steps=self.num_steps)
         return filled
 

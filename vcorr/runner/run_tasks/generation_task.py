@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from vcorr.contract.modes import Generate, RunMode
-from vcorr.contract.records import Clip, ModelCard, RunSettings
+from vcorr.contract.modes import Generate
+from vcorr.contract.records import Clip, ModelCard
 from vcorr.contract.tasks import GENERATION
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.chosen_layers import fill_layers
-from vcorr.runner.generation import check_first_image, check_generation_words, sampling_settings, video_row
+from vcorr.runner.generation import check_generation_words, video_row
 from vcorr.runner.judges import Judge
 from vcorr.runner.plan import Plan
-from vcorr.runner.plan_steps import FoundModel, NamedParts
 from vcorr.runner.predict import ClipFacts, Predicted
+from vcorr.runner.run_tasks.clip_stages import ClipStages
 from vcorr.runner.run_tasks.run_task import RunTask
 from vcorr.runner.score import RowContext
 from vcorr.runner.spec import RunSpec
@@ -30,11 +30,12 @@ from vcorr.store.schema import PredictionRow, ScoreRow, TrackRow
 
 
 class GenerationTask(RunTask):
-    """Makes a video per clip, with or without a guidance, and follows points through it forth and back."""
+    """Makes a video per clip, with or without a guidance."""
 
     name = GENERATION
     command = "generate"
     own_flags = ("tracker", "task", "from_run", "guidance", "num_steps")
+    stages = f"{__name__}:GenerationStages"
 
     def check_words(self, spec: RunSpec) -> None:
         """Refuses what reading attention, tracking or propagation have alone."""
@@ -50,11 +51,9 @@ class GenerationTask(RunTask):
         """Returns the one mode that makes videos."""
         return Generate.name
 
-    def fit_settings(self, model: FoundModel, named: NamedParts, mode: RunMode, settings: RunSettings) -> RunSettings:
-        """Returns the settings for sampling without reading; raises as `sampling_settings` and `check_first_image`."""
-        fitted = sampling_settings(settings, named.guidance)
-        check_first_image(model.adapter, model.part, named.data, mode, named.clips.first)
-        return fitted
+
+class GenerationStages(ClipStages):
+    """Stores each video, and follows points through it forth and back."""
 
     def rows_of_tracks(
         self, plan: Plan, run: RunDirectory, clip: Clip, tracker: CalledTracker | None, facts: ClipFacts

@@ -12,6 +12,7 @@ from vcorr.runner.followed import find_followed
 from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import Predicted
+from vcorr.runner.run_tasks.clip_stages import ClipStages
 from vcorr.runner.run_tasks.run_task import RunTask
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking_site import SitedSpec, fill_site
@@ -19,7 +20,9 @@ from vcorr.store.rundir import RunDirectory
 
 
 class OneSiteTask(RunTask):
-    """Measures a tracker, or a model at one site. What it costs is stored with each clip."""
+    """Measures a tracker, or a model at one site."""
+
+    stages = f"{__name__}:OneSiteStages"
 
     def find_measured(self, spec: RunSpec, registry: Registry) -> Part:
         """Returns the model or the tracker that the spec names; raises as `find_followed`."""
@@ -28,6 +31,10 @@ class OneSiteTask(RunTask):
     def fill_site(self, spec: RunSpec, model: CalledModel, card: ModelCard | None, weights: str) -> SitedSpec:
         """Returns the spec with the one site that is read; raises as `tracking_site.fill_site`."""
         return fill_site(spec, model.sites(), model.steps, card, weights)
+
+
+class OneSiteStages(ClipStages):
+    """Stores with each clip what it cost."""
 
     def keep_files(self, plan: Plan, run: RunDirectory, predicted: Predicted) -> dict[str, Any]:
         """Returns what the clip cost; stores no file."""

@@ -22,7 +22,7 @@ from vcorr.runner.predict import ClipFacts, Predicted, Prepared
 from vcorr.runner.predicted_masks import predict_masks
 from vcorr.runner.row_words import STATUS_OK
 from vcorr.runner.run_data import ClipReader
-from vcorr.runner.run_tasks.one_site_task import OneSiteTask
+from vcorr.runner.run_tasks.one_site_task import OneSiteStages, OneSiteTask
 from vcorr.runner.score import RowContext, score_clip
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stored_masks import check_masks, keep_masks, read_masks
@@ -33,11 +33,12 @@ from vcorr.store.schema import ScoreRow, TrackRow
 
 
 class PropagationTask(OneSiteTask):
-    """Carries the mask of frame 0, against masks that the data bring. Masks are in files of the run."""
+    """Carries the mask of frame 0, against masks that the data bring."""
 
     name = PROPAGATION
     command = "propagate"
     own_flags = ("tracker", "task", "from_run")
+    stages = f"{__name__}:PropagationStages"
     scores_objects = True
 
     def check_words(self, spec: RunSpec) -> None:
@@ -53,6 +54,10 @@ class PropagationTask(OneSiteTask):
     def read_masks(self, dataset: ClipReader, clip: Clip) -> NDArray[np.uint8]:
         """Returns the reference masks of a clip; raises as `ClipReader.masks`."""
         return dataset.masks(clip)
+
+
+class PropagationStages(OneSiteStages):
+    """Stores the masks of each clip in a file of the run."""
 
     def predict(
         self, plan: Plan, probes: dict[str, Probe], prepared: Prepared, on_step: Callable[[], None]

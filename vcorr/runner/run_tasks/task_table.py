@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vcorr.contract.entries import resolve
 from vcorr.contract.errors import unknown_name
 from vcorr.contract.tasks import CORRESPONDENCE, GENERATION, PROPAGATION, TRACKING
-
-if TYPE_CHECKING:
-    from vcorr.runner.run_tasks.run_task import RunTask
+from vcorr.runner.run_tasks.run_task import RunTask
 
 RUN_TASKS: dict[str, str] = {
     CORRESPONDENCE: f"{__package__}.correspondence_task:CorrespondenceTask",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from vcorr.contract.protocols import Probe
 from vcorr.contract.tasks import TRACKING
-from vcorr.runner.chosen_site import ChosenSite, take_site_of_tracking
 from vcorr.runner.followed import SiteChoice, follow
 from vcorr.runner.parts import Part
 from vcorr.runner.run_tasks.one_site_task import OneSiteTask
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Tracking, check_reads_videos, refuse_propagating
-from vcorr.store.rundir import RunDirectory
 
 
 class TrackingTask(OneSiteTask):
@@ -34,9 +31,3 @@ class TrackingTask(OneSiteTask):
     ) -> tuple[Part, Tracking]:
         """Returns what follows the points, and how; raises as `followed.follow`."""
         return follow(spec, model, probes, parts, asked)
-
-    def choose_site(
-        self, run: RunDirectory, record: Mapping[str, Any], probe: Mapping[str, Any], *, one_head: bool
-    ) -> ChosenSite:
-        """Returns the site and the options of the run itself, with its best threshold of visibility."""
-        return take_site_of_tracking(run, record, probe)
