@@ -20,6 +20,8 @@ from vcorr.store.home import HOME_VARIABLE
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# before anything imports Triton: without a GPU, its interpreter runs the kernels
+os.environ["TRITON_INTERPRET"] = "1"
 
 
 load_profile()

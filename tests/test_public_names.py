@@ -49,7 +49,7 @@ WITH_TORCH = {
         *("AttentionRows", "QueryPoints", "attention_rows", "attention_score", "confidence_score"),
         *("cross_frame_attention", "descriptor_drift", "harmonic_mean", "head_traits", "latent_to_frames", "match"),
         "match_features",
-        *("matching_accuracy", "tapvid", "unit_vectors"),
+        *("matching_accuracy", "tapvid", "unit_vectors", "use_kernels"),
     },
     "vcorr.guidance": {"CrossFrameGuidance", "guide"},
     "vcorr.testing": {

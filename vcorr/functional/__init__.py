@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vcorr.functional.scores import matching_accuracy as matching_accuracy
     from vcorr.functional.scores import tapvid as tapvid
     from vcorr.functional.traits import head_traits as head_traits
+    from vcorr.kernels.kernel_choice import use_kernels as use_kernels
 else:
     from vcorr.contract.lazy_names import lazy_names
 
@@ -45,5 +46,6 @@ else:
             "vcorr.functional.drift": "descriptor_drift",
             "vcorr.functional.traits": "head_traits",
             "vcorr.functional.cosines": "unit_vectors",
+            "vcorr.kernels.kernel_choice": "use_kernels",
         },
     )

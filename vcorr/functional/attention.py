@@ -15,6 +15,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import check_floats, describe
 from vcorr.functional.blocks import blocks, check_tokens, plain_precision
+from vcorr.functional.fused_path import fuse_rows
 from vcorr.functional.query_points import QueryPoints, QueryTokens, query_points
 
 
@@ -111,7 +112,25 @@ def attention_token_rows(
     Raises:
         UsageError: q, k, k_text or key_mask cannot be used; the message names it.
     """
-    return weigh_tokens(q, k, k_text, grid, points, variant=variant, key_mask=key_mask).summarise()
+    hidden = _check(q, k, k_text, key_mask, grid, variant)
+    fused = fuse_rows(q, k, k_text, points, hidden)
+    if fused is None:
+        return _weigh(q, k, k_text, grid, points, hidden).summarise()
+    return _read_segments(*fused, points)
+
+
+def _read_segments(sums: Tensor, peaks: Tensor, points: QueryTokens) -> AttentionRows:
+    """Converts sums and peaks of query tokens per segment, (U, 1 + F) with the text first, to a summary of queries."""
+    own = points.latent
+    read = (
+        without_latent(peaks[:, 1:], own),
+        peaks[:, 1 + own],
+        peaks[:, 0],
+        without_latent(sums[:, 1:], own).sum(1),
+        sums[:, 1 + own],
+        sums[:, 0],
+    )
+    return AttentionRows(*(value.index_select(0, points.index) for value in read))
 
 
 @dataclass(frozen=True)
@@ -172,10 +191,14 @@ def weigh_tokens(
     Raises:
         UsageError: q, k, k_text or key_mask cannot be used; the message names it.
     """
-    _check(q, k, k_text, key_mask, grid)
-    hidden = None
-    if key_mask is not None and switches_of(variant).pooling == "queries":
-        hidden = ~key_mask.to(q.device)
+    hidden = _check(q, k, k_text, key_mask, grid, variant)
+    return _weigh(q, k, k_text, grid, points, hidden)
+
+
+def _weigh(
+    q: Tensor, k: Tensor, k_text: Tensor, grid: TokenGrid, points: QueryTokens, hidden: Tensor | None
+) -> TokenWeights:
+    """Computes `weigh_tokens` for tensors that were checked, in plain torch."""
     with plain_precision(q.device):
         rows = _mean_rows(q[:, points.latent], k, k_text, points.tokens, hidden)
     text, video = rows[:, : k_text.shape[1]], rows[:, k_text.shape[1] :]
@@ -209,7 +232,10 @@ def _mean_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Ten
     return total / heads
 
 
-def _check(q: Tensor, k: Tensor, k_text: Tensor, key_mask: Tensor | None, grid: TokenGrid) -> None:
+def _check(
+    q: Tensor, k: Tensor, k_text: Tensor, key_mask: Tensor | None, grid: TokenGrid, variant: Variant
+) -> Tensor | None:
+    """Checks tensors and mask; returns which text tokens are left out, (n,) bool on q's device, or None for none."""
     check_tokens("q", q, grid)
     check_tokens("k", k, grid)
     if k.shape != q.shape or k.device != q.device:
@@ -221,6 +247,7 @@ def _check(q: Tensor, k: Tensor, k_text: Tensor, key_mask: Tensor | None, grid: 
             f"{tuple(k_text.shape)} on {k_text.device}."
         )
     if key_mask is None:
-        return
+        return None
     if not isinstance(key_mask, Tensor) or key_mask.dtype != torch.bool or key_mask.shape != k_text.shape[1:2]:
         raise UsageError(f"key_mask: expected a bool tensor of shape ({k_text.shape[1]},), got {describe(key_mask)}.")
+    return ~key_mask.to(q.device) if switches_of(variant).pooling == "queries" else None

@@ -1,8 +1,9 @@
-"""Matching kernels in plain torch (docs/protocol.md), for queries that were checked before.
+"""Matching (docs/protocol.md), for queries that were checked before.
 
-Nothing here waits for the device or branches on a tensor's values. Intermediate matrices are built block by block, so
-the extra memory stays under 300 MB, whatever the number of heads and tokens. All arithmetic is float32, except in the
-published code's variant (`vcorr.functional.published_code`).
+Plain torch is the reference. Where the fused kernels run (`vcorr.kernels.kernel_choice`), they compute the same, up to
+rounding. Nothing here waits for the device or branches on a tensor's values. Plain torch builds its intermediate
+matrices block by block, so the extra memory stays under 300 MB, whatever the number of heads and tokens. All arithmetic
+is float32, except in the published code's variant (`vcorr.functional.published_code`).
 
 Shapes: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a head. "Frame 1" is the
 latent that holds the query tokens, whichever it is.
@@ -10,9 +11,8 @@ latent that holds the query tokens, whichever it is.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,9 +23,12 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid, check_grid, is_positive
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.functional.arguments import check_floats
-from vcorr.functional.blocks import MEAN, Piece, blocks, check_tokens, plain_precision, row_slices
+from vcorr.functional.blocks import check_tokens, plain_precision
+from vcorr.functional.correlation import Costs, ReverseSums
+from vcorr.functional.fused_path import fuse_offsets
+from vcorr.functional.landing import Landing, make_landing
 from vcorr.functional.published_code import FieldLanding, RoundedCosts, sample_field
-from vcorr.functional.query_points import QueryTokens, upload
+from vcorr.functional.query_points import QueryTokens
 
 Heads = Literal["mean", "each"] | int | Sequence[int]
 
@@ -97,12 +100,12 @@ def match_readings(
     radius = _check_radius(radius)
     read_q = pick_heads(q, chosen)
     read_k = read_q if k is q else pick_heads(k, chosen)
-    sums: dict[tuple[float, int], dict[int, Tensor]] = {}
+    sums: dict[tuple[float, int], ReverseSums] = {}
     found = []
     for reading in readings:
         switches = switches_of(reading.variant)
         scale = resolve_scale(reading.scale, q, switches)
-        shared = sums.setdefault((scale, reading.points.latent), {})
+        shared = sums.setdefault((scale, reading.points.latent), ReverseSums())
         costs = _costs(read_q, read_k, reading.points, symmetric, scale, switches, shared)
         landing = make_landing(grid, reading.points, radius, q.device)
         with plain_precision(q.device):
@@ -172,135 +175,15 @@ def _costs(
     symmetric: bool,
     scale: float,
     switches: Switches,
-    sums: dict[int, Tensor],
+    sums: ReverseSums,
 ) -> Costs | RoundedCosts:
     if switches.second_softmax and q.dtype != torch.float32:
         return RoundedCosts(q, k.to(q.dtype), points, symmetric, scale)
     return Costs(q, k, points, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
 
 
-@dataclass(frozen=True)
-class Costs:
-    """The correlation C of the query tokens with all tokens of a frame, frame by frame and head by head.
-
-    q, k: (A, F, h, w, d).
-    points: the query tokens and their latent.
-    softmax: False leaves the logits as they are.
-    second_softmax: takes a softmax of C itself, in float32, as the published code does for tensors of float32.
-    sums: the log-sum-exp of the reverse softmax by frame, filled when needed. Objects that differ in their tokens alone
-    can share it.
-    """
-
-    q: Tensor
-    k: Tensor
-    points: QueryTokens
-    symmetric: bool
-    scale: float
-    softmax: bool = True
-    second_softmax: bool = False
-    sums: dict[int, Tensor] = field(default_factory=dict)
-
-    @property
-    def heads(self) -> int:
-        """A, the number of heads that take part."""
-        return self.q.shape[0]
-
-    def pieces(self, frame: int, *, each: bool, with_mean: bool) -> Iterator[Piece]:
-        """Yields C of all query tokens, up to a positive factor: of each head, of the mean over heads, or of both."""
-        if self.symmetric and frame not in self.sums:
-            self.sums[frame] = self._sums(frame)
-        normaliser = self.sums[frame] if self.symmetric else None
-        tokens = self.q.shape[2] * self.q.shape[3]
-        for x in row_slices(len(self.points.tokens), tokens):
-            total: Tensor | None = None
-            for a, _ in blocks(self.heads, x.stop - x.start, tokens):
-                rows = self._rows(frame, a, x, normaliser)
-                if each:
-                    yield a, x, self._finish(rows, 1)
-                if with_mean:
-                    part = rows.sum(dim=0)
-                    total = part if total is None else total.add_(part)
-            if total is not None:
-                yield MEAN, x, self._finish(total, self.heads)
-
-    def _finish(self, rows: Tensor, heads: int) -> Tensor:
-        """Applies the second softmax, if any. rows: C times the number of directions times `heads`."""
-        if not self.second_softmax:
-            return rows
-        return torch.softmax(rows / (heads * (2 if self.symmetric else 1)), dim=-1)
-
-    def _sums(self, frame: int) -> Tensor:
-        """Returns the log-sum-exp of qj(y)·k1(x) over the tokens x of frame 1, (A, P), for the reverse softmax."""
-        q, k = self.q[:, frame].flatten(1, 2), self.k[:, self.points.latent].flatten(1, 2)
-        heads, tokens, _ = q.shape
-        total = torch.empty(heads, tokens, dtype=torch.float32, device=q.device)
-        for a, y in blocks(heads, tokens, tokens):
-            total[a, y] = torch.logsumexp(self._logits(q[a, y], k[a]), dim=-1)
-        return total
-
-    def _rows(self, frame: int, heads: slice, queries: slice, normaliser: Tensor | None) -> Tensor:
-        """Returns C(x, y) of the given heads and query tokens, (A, U, P), before the mean over heads.
-
-        If symmetric, it returns twice this value: the sum of both directions.
-        """
-        x, latent = self.points.tokens[queries], self.points.latent
-        q1, k1 = (tensor[heads, latent].flatten(1, 2).index_select(1, x) for tensor in (self.q, self.k))
-        qj, kj = (tensor[heads, frame].flatten(1, 2) for tensor in (self.q, self.k))
-        logits = self._logits(q1, kj)
-        forward = torch.softmax(logits, dim=-1) if self.softmax else logits
-        if normaliser is None:
-            return forward
-        reverse = logits if self.q is self.k else self._logits(k1, qj)  # a tensor with itself: the same products
-        reverse.sub_(normaliser[heads, None]).exp_()
-        return forward.add_(reverse)
-
-    def _logits(self, left: Tensor, right: Tensor) -> Tensor:
-        # scaling after the product keeps bfloat16 and float16 inputs exact, also where the device may use TF32
-        unused = torch.empty(1, 1, 1, dtype=torch.float32, device=left.device)
-        return torch.baddbmm(unused, left.float(), right.float().mT, beta=0, alpha=self.scale)
-
-
-@dataclass(frozen=True)
-class _Landing:
-    """Reads positions from C. centres: (P, 2) pixels; rows, cols: (P,) int16, of every token of a frame."""
-
-    centres: Tensor
-    rows: Tensor
-    cols: Tensor
-    radius: int
-
-    @classmethod
-    def of(cls, grid: TokenGrid, radius: int, device: torch.device) -> _Landing:
-        centres = upload(grid.centres, device)
-        rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
-        reach = min(radius, max(grid.rows, grid.cols))  # no token is farther away, and int16 ends at 32767
-        return cls(centres, upload(rows.astype(np.int16), device), upload(cols.astype(np.int16), device), reach)
-
-    def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
-        """Returns the motion in pixels, (..., U, 2), that C (..., U, P) means for the query `tokens` (U,).
-
-        Only the ratios for one query token matter, so C may have any positive factor. NaN in them gives NaN.
-        """
-        peak, best = cost.max(dim=-1)  # the first of equal values
-        offsets = self.centres[best] - self.centres[tokens]
-        if self.radius:
-            offsets = offsets + self._refinement(cost, best)
-        return offsets.masked_fill(peak.isnan()[..., None], math.nan)
-
-    def _refinement(self, cost: Tensor, best: Tensor) -> Tensor:
-        """Returns the offset from the best token's centre to the C-weighted mean of centres within `radius` tokens."""
-        near = (self.rows - self.rows[best][..., None]).abs_() <= self.radius
-        near &= (self.cols - self.cols[best][..., None]).abs_() <= self.radius
-        weights = cost.where(near, 0.0)
-        weights /= weights.sum(dim=-1, keepdim=True)
-        # products and sums, not a matrix product: they are exact also where the device may use TF32
-        return torch.stack(
-            [(weights * (axis - axis[best][..., None])).sum(dim=-1) for axis in self.centres.unbind(-1)], dim=-1
-        )
-
-
 def _offsets(
-    costs: Costs | RoundedCosts, landing: _Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
+    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
 ) -> Tensor:
     """Returns what the landing reads from C for every query token, in pixels; 0 in the latent of the queries.
 
@@ -310,6 +193,10 @@ def _offsets(
     lead = (costs.heads + with_mean,) if each else ()
     tokens, own = costs.points.tokens, costs.points.latent
     out = torch.zeros(*lead, len(tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
+    fused = fuse_offsets(costs, landing, each=each, with_mean=with_mean)
+    if fused is not None:
+        out[..., :own, :], out[..., own + 1 :, :] = fused[..., :own, :], fused[..., own:, :]
+        return out
     for frame in (frame for frame in range(frames) if frame != own):
         for a, x, cost in costs.pieces(frame, each=each, with_mean=with_mean):
             target = out[a] if each else out
@@ -322,19 +209,6 @@ def to_positions(offsets: Tensor, points: QueryTokens) -> Tensor:
     if points.weights is not None:
         return sample_field(offsets, points, points.weights)
     return points.xy[:, None] + offsets.index_select(offsets.ndim - 3, points.index)
-
-
-def make_landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.device) -> _Landing | FieldLanding:
-    """Returns what reads positions from C: its `offsets(cost, tokens)` gives (..., U, 2) for C (..., U, P).
-
-    Raises:
-        UsageError: a radius is given, and the points are sampled from a field.
-    """
-    if points.weights is None:
-        return _Landing.of(grid, radius, device)
-    if radius:
-        raise UsageError(f"radius: the field read-out of difftrack takes no radius, got {radius}.")
-    return FieldLanding.of(grid, device)
 
 
 def pick_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:

@@ -19,7 +19,8 @@ from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import CORRECTED, Switches
 from vcorr.functional.blocks import plain_precision
-from vcorr.functional.matching import Costs, Heads, choose_heads, pick_heads, resolve_scale
+from vcorr.functional.correlation import Costs
+from vcorr.functional.matching import Heads, choose_heads, pick_heads, resolve_scale
 from vcorr.functional.nearest_tokens import measure_distances
 from vcorr.functional.published_code import RoundedCosts
 from vcorr.functional.query_points import QueryTokens

@@ -15,7 +15,7 @@ from vcorr.capture.captures import Capture
 from vcorr.contract.probe_protocols import Rows
 from vcorr.contract.variants import PredictionKind, Switches
 from vcorr.functional import QueryPoints
-from vcorr.functional.attention import TokenWeights, locate_rows, weigh_tokens
+from vcorr.functional.attention import AttentionRows, TokenWeights, attention_token_rows, locate_rows, weigh_tokens
 from vcorr.functional.query_points import query_points
 from vcorr.probes.matching_probes import take_heads
 from vcorr.probes.probe_base import BuiltinProbe
@@ -56,19 +56,31 @@ class Attention(BuiltinProbe):
             heads.update({head: (head,) for head in range(capture.q.shape[0])})
         points = query_points(queries)
         return [
-            {column: self._weigh(capture, points, variant, chosen).summarise() for column, chosen in heads.items()}
+            {column: self._summarise(capture, points, variant, chosen) for column, chosen in heads.items()}
             for variant in variants
         ]
+
+    def _summarise(
+        self, capture: Capture, points: QueryPoints, variant: Switches, heads: tuple[int, ...] | None
+    ) -> AttentionRows:
+        """Returns the summary of the query points' attention, averaged over the chosen heads; None for all heads."""
+        q, k, text = _take_scaled(capture, heads)
+        tokens = locate_rows(capture.grid, points, q.device, variant=variant)
+        return attention_token_rows(q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask)
 
     def _weigh(
         self, capture: Capture, points: QueryPoints, variant: Switches, heads: tuple[int, ...] | None
     ) -> TokenWeights:
         """Returns the attention weights of the query tokens, averaged over the chosen heads; None for all heads."""
-        q, k, text = capture.q, capture.k, capture.k_text
-        if heads is not None:
-            q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
-        factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
-        if not math.isclose(factor, 1.0, rel_tol=1e-6):
-            q = q.float() * factor  # because `weigh_tokens` scales by 1/sqrt(d)
+        q, k, text = _take_scaled(capture, heads)
         tokens = locate_rows(capture.grid, points, q.device, variant=variant)
         return weigh_tokens(q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask)
+
+
+def _take_scaled(capture: Capture, heads: tuple[int, ...] | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns q, k and the keys of the text of the chosen heads, for products that are scaled by 1/sqrt(d)."""
+    q, k, text = capture.q, capture.k, capture.k_text
+    if heads is not None:
+        q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
+    factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
+    return (q if math.isclose(factor, 1.0, rel_tol=1e-6) else q.float() * factor), k, text

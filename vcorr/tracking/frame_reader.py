@@ -18,7 +18,8 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.variants import Switches
-from vcorr.functional.matching import make_landing, to_positions
+from vcorr.functional.landing import make_landing
+from vcorr.functional.matching import to_positions
 from vcorr.functional.query_points import QueryPoints, QueryTokens, upload
 from vcorr.tracking.track_options import Visibility
 

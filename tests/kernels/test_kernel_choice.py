@@ -1,0 +1,151 @@
+"""Which path computes: by device, dtype, environment and `use_kernels`; what cannot run is said once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from support.kernel_cases import Case
+from support.pages import ROOT
+
+from vcorr import UsageError
+from vcorr.functional import match
+from vcorr.kernels import kernel_choice, tilings
+from vcorr.kernels.kernel_choice import FusedWarning, kernels_mode, refuse_device, say_once, takes, use_kernels
+from vcorr.kernels.self_check import find_fault
+from vcorr.kernels.tilings import TileSizeError, Tiling, launch_first
+
+TINY = {"seed": 0, "heads": 1, "frames": 2, "rows": 2, "cols": 3, "width": 4, "points": 2}
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch):
+    monkeypatch.setattr(kernel_choice, "_said", set())
+    monkeypatch.setattr(tilings, "_fitting", {})
+    monkeypatch.delenv("VCORR_KERNELS", raising=False)
+
+
+def test_a_cpu_computes_in_plain_torch_unless_forced(monkeypatch):
+    tensor = torch.zeros(2, 2)
+    assert not takes(tensor)
+    with use_kernels("fused"):
+        assert takes(tensor)
+        with use_kernels("plain"):
+            assert not takes(tensor)
+        assert kernels_mode() == "fused"
+    monkeypatch.setenv("VCORR_KERNELS", "fused")
+    assert takes(tensor)
+    with use_kernels("auto"):  # the block goes before the variable
+        assert not takes(tensor)
+
+
+def test_unknown_modes_are_refused(monkeypatch):
+    with pytest.raises(UsageError, match="expected auto, plain or fused, got 'fast'"), use_kernels("fast"):
+        pass
+    monkeypatch.setenv("VCORR_KERNELS", "on")
+    case = Case.draw(**TINY)
+    with pytest.raises(UsageError, match="VCORR_KERNELS: expected auto, plain or fused, got 'on'"):
+        match(case.q, case.k, case.grid, case.points)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.setenv("TRITON_INTERPRET", "0"), "only in its interpreter"),
+        (lambda m: m.setitem(sys.modules, "triton", None), "not installed"),
+        (lambda m: None, "not float64"),
+    ],
+    ids=["no interpreter", "no triton", "float64"],
+)
+def test_forced_kernels_that_cannot_run_are_an_error_that_names_the_way_out(monkeypatch, change, reason):
+    change(monkeypatch)
+    tensor = torch.zeros(2, 2, dtype=torch.float64 if "float64" in reason else torch.float32)
+    with use_kernels("fused"), pytest.raises(UsageError, match=reason) as caught:
+        takes(tensor)
+    assert "VCORR_KERNELS=plain" in caught.value.hint
+
+
+def test_old_and_foreign_gpus_are_refused_before_anything_is_compiled(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    assert refuse_device(torch.device("cuda:0")) == "Tesla T4 has compute capability 7.5, below 8.0"
+    assert "not for mps" in refuse_device(torch.device("mps"))
+
+
+def test_a_reason_is_said_once():
+    with pytest.warns(FusedWarning, match="without fused kernels: too old"):
+        say_once("too old")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        say_once("too old")
+
+
+def test_smaller_tiles_are_tried_and_remembered(monkeypatch):
+    from triton.runtime.errors import OutOfResources
+
+    tried = []
+
+    def start(tiling):
+        tried.append(tiling.rows)
+        if tiling.rows > 32:
+            raise OutOfResources(300_000, 232_448, "shared memory")
+
+    sizes, device = [Tiling(rows, 16, 16) for rows in (128, 64, 32)], torch.device("cpu")
+    for _ in range(2):
+        launch_first("a kernel", device, sizes, start)
+    assert tried == [128, 64, 32, 32]
+    with pytest.raises(TileSizeError, match="no tile of another fits on cpu"):
+        launch_first("another", device, sizes[:2], start)
+
+
+def test_plain_torch_computes_where_no_tile_fits(monkeypatch):
+    from triton.runtime.errors import OutOfResources
+
+    from vcorr.kernels import device_costs
+
+    class Refusing:
+        def __getitem__(self, grid):
+            raise OutOfResources(300_000, 232_448, "shared memory")
+
+    monkeypatch.setattr(device_costs, "cost_kernel", Refusing())
+    case = Case.draw(**TINY)
+    expected = match(case.q, case.k, case.grid, case.points)
+    with use_kernels("fused"), pytest.warns(FusedWarning, match="no tile of costs"):
+        assert torch.equal(match(case.q, case.k, case.grid, case.points), expected)
+
+
+def test_the_self_check_passes_and_finds_wrong_numbers(monkeypatch):
+    from vcorr.kernels import self_check
+
+    assert find_fault(torch.device("cpu")) == ""
+    found = self_check.find_best
+    monkeypatch.setattr(self_check, "find_best", lambda *a: (b := found(*a))._replace(tokens=(b.tokens + 1) % 35))
+    assert "gave wrong numbers in torch.bfloat16" in find_fault(torch.device("cpu"))
+    monkeypatch.setattr(self_check, "find_best", lambda *a: 1 / 0)
+    assert find_fault(torch.device("cpu")) == "a first try on cpu failed with ZeroDivisionError: division by zero"
+
+
+def test_matching_imports_no_triton_where_plain_torch_computes():
+    code = (
+        "import sys, torch\nfrom vcorr import TokenGrid\nfrom vcorr.functional import match\n"
+        "x = torch.zeros(1, 2, 2, 2, 4)\nmatch(x, x, TokenGrid(frames=2, rows=2, cols=2, stride=(8, 8)), [(1, 1)])\n"
+        "assert 'triton' not in sys.modules and not any('kernels.device' in m for m in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+def test_every_kernel_compiles_for_a_gpu_and_multiplies_whole_tiles(tmp_path: Path):
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    script = ROOT / "tests" / "support" / "compiled_kernels.py"
+    done = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True, env=environment)
+    programs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(programs) == 5
+    for program in programs:
+        assert program["shared"] < 232_448  # bytes of shared memory on Hopper
+        assert program["tile_products"] or program["kernel"] == "window_kernel"

@@ -1,0 +1,109 @@
+"""Brings matching and attention summaries to the fused kernels (`vcorr.kernels`), where these run.
+
+Plain torch is the reference and does the rest: the second softmax of difftrack and large radii.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from vcorr.functional.correlation import Costs
+from vcorr.functional.landing import Landing
+from vcorr.functional.published_code import FieldLanding, RoundedCosts
+from vcorr.functional.query_points import QueryTokens
+from vcorr.kernels.kernel_choice import say_once, takes
+from vcorr.kernels.segment_rows import SegmentRows, weigh_segments
+from vcorr.kernels.tilings import TileSizeError
+from vcorr.kernels.token_matches import (
+    WIDEST_WINDOW,
+    WINDOW_WIDTH,
+    Scores,
+    Slots,
+    Sums,
+    Window,
+    find_best,
+    refine_best,
+)
+from vcorr.kernels.token_sums import merge_tokens
+
+
+def fuse_offsets(
+    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, *, each: bool, with_mean: bool
+) -> Tensor | None:
+    """Computes what `matching` reads for every query token in all other frames, in pixels, with the fused kernels.
+
+    Returns (U, J, 2), or (S, U, J, 2) for `each` head, J = F - 1; None where plain torch must compute.
+    """
+    if isinstance(costs, RoundedCosts) or not _can_read(costs, landing) or not takes(costs.q, costs.k):
+        return None
+    try:
+        return _read_offsets(costs, landing, Slots(each, with_mean))
+    except TileSizeError as error:
+        say_once(str(error))
+        return None
+
+
+def _can_read(costs: Costs, landing: Landing | FieldLanding) -> bool:
+    """Says whether the kernels have this read-out; a second softmax makes ties that only its rounding decides."""
+    if costs.second_softmax:
+        return False
+    radius = 0 if isinstance(landing, FieldLanding) else landing.radius
+    return not radius or (radius <= WIDEST_WINDOW and costs.q.shape[-1] <= WINDOW_WIDTH)
+
+
+def _read_offsets(costs: Costs, landing: Landing | FieldLanding, slots: Slots) -> Tensor:
+    q = merge_tokens(costs.q)
+    k = q if costs.k is costs.q else merge_tokens(costs.k)
+    points = costs.points
+    scores = Scores(q, k, points.tokens, points.latent, costs.scale, costs.softmax, costs.symmetric)
+    sums = _sum_scores(scores, costs) if costs.softmax else None
+    best = find_best(scores, sums, slots)
+    offsets = landing.place(best.peaks, best.tokens, points.tokens[:, None])
+    if sums is not None and not isinstance(landing, FieldLanding) and landing.radius:
+        rows, cols = costs.q.shape[2:4]
+        window = Window(landing.radius, rows, cols)
+        offsets += refine_best(scores, sums, best, slots, window) * landing.stride
+    return offsets if slots.each else offsets[0]
+
+
+def _sum_scores(scores: Scores, costs: Costs) -> Sums:
+    if not scores.both:
+        return Sums(scores.sum_forward(), None)
+    if costs.sums.fused is None:
+        costs.sums.fused = scores.sum_reverse()
+    return Sums(scores.sum_forward(), costs.sums.fused)
+
+
+def fuse_rows(
+    q: Tensor, k: Tensor, k_text: Tensor, points: QueryTokens, hidden: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Computes sums and peaks of attention per segment with the fused kernels; None where plain torch must compute.
+
+    q, k: (H, F, h, w, d). k_text: (H, n, d). hidden: (n,) bool, True for text tokens to leave out. Returns sums and
+    peaks, each (U, 1 + F): the text first, NaN without text.
+    """
+    if not takes(q, k, k_text):
+        return None
+    text = k_text if k_text.stride(-1) == 1 else k_text.contiguous()
+    scale = q.shape[-1] ** -0.5
+    try:
+        rows = weigh_segments(
+            merge_tokens(q), merge_tokens(k), text, points.tokens, own=points.latent, scale=scale, hidden=hidden
+        )
+    except TileSizeError as error:
+        say_once(str(error))
+        return None
+    return _without_text(rows, k_text, hidden)
+
+
+def _without_text(rows: SegmentRows, k_text: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sets the text to NaN if there is none, or if all of it is hidden."""
+    if not k_text.shape[1]:
+        for values in rows:
+            values[:, 0] = math.nan
+    elif hidden is not None:
+        for values in rows:
+            values[:, 0].masked_fill_(hidden.all(), math.nan)
+    return rows.sums, rows.peaks

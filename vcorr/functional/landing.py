@@ -1,0 +1,79 @@
+"""Reads positions from a correlation: the best token of a frame, or the mean of centres around it.
+
+Shapes, as in `vcorr.functional.matching`: U distinct query tokens, P = h*w tokens of a frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.functional.published_code import FieldLanding
+from vcorr.functional.query_points import QueryTokens, upload
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Reads positions from C.
+
+    centres: (P, 2) pixels; rows, cols: (P,) int16, of every token of a frame. stride: (2,), pixels of a token.
+    """
+
+    centres: Tensor
+    rows: Tensor
+    cols: Tensor
+    radius: int
+    stride: Tensor
+
+    @classmethod
+    def of(cls, grid: TokenGrid, radius: int, device: torch.device) -> Landing:
+        """Returns the landing for `grid`, which reads within `radius` tokens of the best one."""
+        centres = upload(grid.centres, device)
+        rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
+        reach = min(radius, max(grid.rows, grid.cols))  # no token is farther away, and int16 ends at 32767
+        stride = upload(np.array(grid.stride, dtype=np.float32), device)
+        return cls(centres, upload(rows.astype(np.int16), device), upload(cols.astype(np.int16), device), reach, stride)
+
+    def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
+        """Returns the motion in pixels, (..., U, 2), that C (..., U, P) means for the query `tokens` (U,).
+
+        Only the ratios for one query token matter, so C may have any positive factor. NaN in them gives NaN.
+        """
+        peak, best = cost.max(dim=-1)  # the first of equal values
+        offsets = self.place(peak, best, tokens)
+        return offsets + self._refinement(cost, best) if self.radius else offsets
+
+    def place(self, peak: Tensor, best: Tensor, tokens: Tensor) -> Tensor:
+        """Returns the motion in pixels, (..., 2), from the query `tokens` to the `best` tokens; NaN where `peak` is."""
+        offsets = self.centres[best] - self.centres[tokens]
+        return offsets.masked_fill(peak.isnan()[..., None], math.nan)
+
+    def _refinement(self, cost: Tensor, best: Tensor) -> Tensor:
+        """Returns the offset from the best token's centre to the C-weighted mean of centres within `radius` tokens."""
+        near = (self.rows - self.rows[best][..., None]).abs_() <= self.radius
+        near &= (self.cols - self.cols[best][..., None]).abs_() <= self.radius
+        weights = cost.where(near, 0.0)
+        weights /= weights.sum(dim=-1, keepdim=True)
+        # products and sums, not a matrix product: they are exact also where the device may use TF32
+        return torch.stack(
+            [(weights * (axis - axis[best][..., None])).sum(dim=-1) for axis in self.centres.unbind(-1)], dim=-1
+        )
+
+
+def make_landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.device) -> Landing | FieldLanding:
+    """Returns what reads positions from C: its `offsets(cost, tokens)` gives (..., U, 2) for C (..., U, P).
+
+    Raises:
+        UsageError: a radius is given, and the points are sampled from a field.
+    """
+    if points.weights is None:
+        return Landing.of(grid, radius, device)
+    if radius:
+        raise UsageError(f"radius: the field read-out of difftrack takes no radius, got {radius}.")
+    return FieldLanding.of(grid, device)

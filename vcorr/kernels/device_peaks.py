@@ -1,0 +1,62 @@
+"""The program that finds the largest attention weight per segment, after the mean over heads."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from vcorr.kernels.device_tiles import add_products, order_bits
+
+
+@triton.jit
+def peak_kernel(
+    q,
+    k,
+    tokens,
+    hidden,
+    whole_sums,
+    peaks,
+    rows,
+    columns,
+    heads,
+    width,
+    scale,
+    q_head,
+    q_token,
+    k_head,
+    k_frame,
+    k_token,
+    peaks_row,
+    masked: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_columns: tl.constexpr,
+    step: tl.constexpr,
+    whole: tl.constexpr,
+    even: tl.constexpr,
+    widen: tl.constexpr,
+):
+    """Raises peaks[row, frame] to the largest sum over heads of 2^(scale * q · k - whole_sums[head, row]) in a tile.
+
+    Peaks are the bits of float32 in int32: weights are not negative, so integers have their order.
+    """
+    frame = tl.program_id(2)
+    row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    inside = tl.minimum(row, rows - 1)
+    picked = tl.load(tokens + inside)
+    k += frame.to(tl.int64) * k_frame
+    first = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
+    column = tl.minimum(first, columns - 1)
+    at_row = whole_sums + inside
+    total = tl.zeros((block_rows, block_columns), tl.float32)
+    for _ in range(heads):
+        x = tl.zeros((block_rows, block_columns), tl.float32)
+        x = add_products(x, q, picked, q_token, k, column, k_token, width, step, whole, even, widen)
+        total += tl.exp2(x * scale - tl.load(at_row)[:, None])
+        q += q_head
+        k += k_head
+        at_row += rows
+    shown = first < columns
+    if masked:
+        shown = shown & (tl.load(hidden + column) == 0)
+    bits = tl.where(shown[None, :], order_bits(total), 0)
+    tl.atomic_max(peaks + row * peaks_row + frame, tl.max(bits, 1), mask=row < rows, sem="relaxed")

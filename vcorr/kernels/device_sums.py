@@ -1,0 +1,137 @@
+"""The program of the first pass: log-sum-exps of the scores of a token with all tokens of a frame."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from vcorr.kernels.device_tiles import add_products
+
+
+@triton.jit
+def finite(peak):
+    """Replaces minus infinity by 0, so that the difference to a peak is never NaN where every column is hidden."""
+    return tl.where(peak == float("-inf"), 0.0, peak)
+
+
+@triton.jit
+def score_tile(
+    left,
+    left_tokens,
+    left_stride,
+    right,
+    first,
+    columns,
+    right_stride,
+    hidden,
+    scale,
+    width,
+    masked: tl.constexpr,
+    ragged: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_columns: tl.constexpr,
+    step: tl.constexpr,
+    whole: tl.constexpr,
+    even: tl.constexpr,
+    widen: tl.constexpr,
+):
+    """Returns scaled scores with the columns from `first` on, minus infinity beyond the end and where hidden."""
+    column = first + tl.arange(0, block_columns)
+    inside = tl.minimum(column, columns - 1)
+    scores = tl.zeros((block_rows, block_columns), tl.float32)
+    scores = add_products(
+        scores, left, left_tokens, left_stride, right, inside, right_stride, width, step, whole, even, widen
+    )
+    scores = scores * scale
+    if ragged:
+        scores = tl.where((column < columns)[None, :], scores, float("-inf"))
+    if masked:
+        scores = tl.where((tl.load(hidden + inside) != 0)[None, :], float("-inf"), scores)
+    return scores
+
+
+@triton.jit
+def sum_kernel(
+    left,
+    right,
+    tokens,
+    hidden,
+    out,
+    rows,
+    columns,
+    width,
+    own,
+    scale,
+    left_head,
+    left_frame,
+    left_token,
+    right_head,
+    right_frame,
+    right_token,
+    out_head,
+    out_job,
+    moving_left: tl.constexpr,
+    skip: tl.constexpr,
+    gather: tl.constexpr,
+    masked: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_columns: tl.constexpr,
+    step: tl.constexpr,
+    whole: tl.constexpr,
+    even: tl.constexpr,
+    widen: tl.constexpr,
+):
+    """Writes out[head, job, row] = log2 of the sum over columns of 2^(scale * left · right).
+
+    A job is a frame. moving_left: the left side is in the frame of the job and the right side in frame `own`, else the
+    other way round. skip: `own` is no job. gather: rows are the entries of `tokens`, else all tokens. masked: `hidden`
+    is nonzero for columns to leave out.
+
+    The reference of the exponentials is the peak of the first tile alone, which saves a rescaling per tile. It is exact
+    unless a later score exceeds it by 2^127. This shows as infinity, and the program then runs with a running peak.
+    """
+    head = tl.program_id(2).to(tl.int64)
+    job = tl.program_id(1)
+    frame = job
+    if skip:
+        frame = job + (job >= own).to(tl.int32)
+    if moving_left:
+        left += head * left_head + frame.to(tl.int64) * left_frame
+        right += head * right_head + own * right_frame
+    else:
+        left += head * left_head + own * left_frame
+        right += head * right_head + frame.to(tl.int64) * right_frame
+    row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    picked = tl.minimum(row, rows - 1)
+    if gather:
+        picked = tl.load(tokens + picked)
+    full = (columns - 1) // block_columns
+    # the last tile, which may be ragged, comes first: the loop then needs no mask
+    x = score_tile(
+        left, picked, left_token, right, full * block_columns, columns, right_token, hidden, scale, width,
+        masked, True, block_rows, block_columns, step, whole, even, widen,
+    )  # fmt: skip
+    first_peak = tl.max(x, 1)
+    first_total = tl.sum(tl.exp2(x - finite(first_peak)[:, None]), 1)
+    peak = finite(first_peak)
+    total = first_total
+    for tile in range(full):
+        x = score_tile(
+            left, picked, left_token, right, tile * block_columns, columns, right_token, hidden, scale, width,
+            masked, False, block_rows, block_columns, step, whole, even, widen,
+        )  # fmt: skip
+        total += tl.sum(tl.exp2(x - peak[:, None]), 1)
+    if tl.sum((total == float("inf")).to(tl.int32), 0) > 0:
+        total = first_total
+        running = first_peak
+        for tile in range(full):
+            x = score_tile(
+                left, picked, left_token, right, tile * block_columns, columns, right_token, hidden, scale, width,
+                masked, False, block_rows, block_columns, step, whole, even, widen,
+            )  # fmt: skip
+            higher = tl.maximum(running, tl.max(x, 1))
+            reference = finite(higher)
+            total = total * tl.exp2(running - reference) + tl.sum(tl.exp2(x - reference[:, None]), 1)
+            running = higher
+        peak = finite(running)
+    tl.store(out + head * out_head + job * out_job + row, peak + tl.log2(total), mask=row < rows)

@@ -1,0 +1,107 @@
+"""Sizes of the tiles of a kernel, and the first ones that fit on the device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def interprets() -> bool:
+    """Says whether Triton's interpreter runs the kernels; it is slow, and needs no GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+class TileSizeError(RuntimeError):
+    """Not even the smallest tiles of a kernel fit on the device."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Sizes of one kernel's tiles.
+
+    rows, columns: tokens of a tile; powers of two, at least 16. step: channels that are loaded at once, at least 16.
+    warps, stages: of a program on the GPU.
+    """
+
+    rows: int
+    columns: int
+    step: int
+    warps: int = 4
+    stages: int = 3
+
+    def arguments(self, width: int, widen: bool) -> dict[str, Any]:
+        """Returns the sizes as a kernel takes them, for vectors of `width` channels. widen: converts to float32."""
+        step = min(self.step, max(16, 1 << (width - 1).bit_length()))
+        sizes = {"block_rows": self.rows, "block_columns": self.columns, "step": step}
+        layout = {"whole": width <= step, "even": width % step == 0, "widen": widen}
+        return {**sizes, **layout, "num_warps": self.warps, "num_stages": self.stages}
+
+
+SUMS = (Tiling(128, 64, 128), Tiling(64, 64, 64), Tiling(32, 32, 32, stages=2))
+"""Tilings of the first pass in half precision, the fastest first. Source: sizes that were fast on one H200."""
+
+COSTS = (Tiling(64, 128, 128), Tiling(64, 64, 64), Tiling(32, 32, 32, stages=2))
+"""Tilings of the second pass and of peaks, in the same way."""
+
+INTERPRETED = (Tiling(32, 32, 64),)
+"""Tilings in the interpreter, where few large operations are fast."""
+
+
+def choose_tilings(preferred: Sequence[Tiling], widen: bool) -> Sequence[Tiling]:
+    """Returns the tilings to try. widen: a value takes four bytes in a tile, so half the channels are loaded."""
+    if interprets():
+        return INTERPRETED
+    if widen:
+        return [Tiling(one.rows, one.columns, min(one.step, 64) // 2, one.warps, one.stages) for one in preferred]
+    return preferred
+
+
+def needs_float32(*tensors: Tensor) -> bool:
+    """Says whether products need values of float32: for float32, for two dtypes, and in the interpreter.
+
+    The interpreter would multiply the bits of bfloat16 as integers.
+    """
+    dtypes = {tensor.dtype for tensor in tensors}
+    return interprets() or torch.float32 in dtypes or len(dtypes) > 1
+
+
+def launch_first(name: str, device: torch.device, tilings: Sequence[Tiling], start: Callable[[Tiling], None]) -> None:
+    """Starts a kernel with the first tiling that fits on the device, and begins with it the next time.
+
+    name: of the kernel and of what its need of memory depends on.
+
+    Raises:
+        TileSizeError: no tiling fits.
+    """
+    from triton.runtime.errors import OutOfResources
+
+    with _current(device):
+        for index in range(_fitting.get((name, device), 0), len(tilings)):
+            try:
+                start(tilings[index])
+            except OutOfResources:
+                continue
+            _fitting[name, device] = index
+            return
+    raise TileSizeError(f"no tile of {name} fits on {device}")
+
+
+_fitting: dict[tuple[str, torch.device], int] = {}
+
+
+@contextlib.contextmanager
+def _current(device: torch.device) -> Iterator[None]:
+    """Makes a GPU the current one; in the interpreter, silences NumPy where the GPU is silent about infinity."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            yield
+    else:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield

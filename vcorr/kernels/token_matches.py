@@ -1,0 +1,191 @@
+"""The second pass: the best token of every frame for each query token, and the mean position around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vcorr.kernels.tilings import COSTS, Tiling, choose_tilings, launch_first, needs_float32
+from vcorr.kernels.token_sums import LOG2E, name_case, sum_frames
+
+WIDEST_WINDOW = 8
+"""The largest radius of the fused read-out: 289 tokens, each read once more per head."""
+
+WINDOW_WIDTH = 256
+"""The widest vectors of the fused read-out around a token: they are kept whole."""
+
+_UNSET = -(1 << 63)
+_LARGEST = 0x7FFFFFFF
+
+
+class Slots(NamedTuple):
+    """Which correlations are wanted: of each head, of the mean over heads (the last slot), or both."""
+
+    each: bool
+    with_mean: bool
+
+    def count(self, heads: int) -> int:
+        """Returns the number of slots for `heads` heads."""
+        return heads * self.each + self.with_mean
+
+
+class Best(NamedTuple):
+    """The best tokens, (S, U, J) for S slots. tokens: int64, the lowest of equal ones. peaks: float32, or NaN."""
+
+    tokens: Tensor
+    peaks: Tensor
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What the first pass found. forward: (A, J, U), over the tokens of each frame; reverse: (A, J, P), or None."""
+
+    forward: Tensor
+    reverse: Tensor | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of query tokens with all tokens of all other frames.
+
+    q, k: (A, F, P, d). tokens: (U,) int64, the query tokens in frame `own`. scale: of the products. softmax: False
+    compares raw products in one direction. symmetric: adds the reverse softmax.
+    """
+
+    q: Tensor
+    k: Tensor
+    tokens: Tensor
+    own: int
+    scale: float
+    softmax: bool = True
+    symmetric: bool = True
+
+    @property
+    def both(self) -> bool:
+        """Says whether two directions are added."""
+        return self.softmax and self.symmetric
+
+    @property
+    def same(self) -> bool:
+        """Says whether q and k are one tensor, so that both directions share their products."""
+        return self.q is self.k
+
+    def sum_forward(self) -> Tensor:
+        """Returns the sums over the tokens of each frame, (A, J, U)."""
+        return sum_frames(self.q, self.k, own=self.own, scale=self.scale, tokens=self.tokens)
+
+    def sum_reverse(self) -> Tensor:
+        """Returns the sums over the tokens of the own frame, (A, J, P); they do not depend on the query tokens."""
+        return sum_frames(self.q, self.k, own=self.own, scale=self.scale, moving_left=True)
+
+
+def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Best:
+    """Finds the best token of each other frame for every query token, without writing a correlation to memory.
+
+    Peaks are the correlation times the number of heads and directions that were added; raw products for no softmax.
+
+    sums: of `scores`; None for no softmax.
+    """
+    heads, frames, columns, width = scores.q.shape
+    rows, jobs = len(scores.tokens), frames - 1
+    keys = torch.full((slots.count(heads), rows, jobs), _UNSET, dtype=torch.int64, device=scores.q.device)
+    if not keys.numel():
+        return Best(keys, keys.float())
+    widen = needs_float32(scores.q, scores.k)
+    from vcorr.kernels.device_costs import cost_kernel
+
+    forward = scores.q if sums is None else sums.forward
+    reverse = forward if sums is None or sums.reverse is None else sums.reverse
+
+    def start(tiling: Tiling) -> None:
+        cost_kernel[-(-rows // tiling.rows), -(-columns // tiling.columns), jobs](
+            scores.q,
+            scores.k,
+            scores.tokens,
+            forward,
+            reverse,
+            keys,
+            rows,
+            columns,
+            heads,
+            width,
+            scores.own,
+            scores.scale * LOG2E,
+            *scores.q.stride()[:3],
+            *scores.k.stride()[:3],
+            keys.stride(0),
+            softmax=scores.softmax,
+            symmetric=scores.both,
+            same=scores.same,
+            each=slots.each,
+            with_mean=slots.with_mean,
+            **tiling.arguments(width, widen),
+        )
+
+    case = name_case("costs", width, widen, both=scores.both, same=scores.same, each=slots.each)
+    launch_first(case, keys.device, choose_tilings(COSTS, widen), start)
+    return _read_keys(keys)
+
+
+def _read_keys(keys: Tensor) -> Best:
+    """Splits keys into inverted columns and ordered values; see `device_tiles.keep_best`."""
+    ordered = (keys >> 32).to(torch.int32)
+    bits = torch.where(ordered < 0, ordered ^ _LARGEST, ordered)
+    return Best(_LARGEST - (keys & 0xFFFFFFFF), bits.view(torch.float32))
+
+
+class Window(NamedTuple):
+    """The tokens within `radius` of a token (Chebyshev distance, at most `WIDEST_WINDOW`) on a grid of tokens."""
+
+    radius: int
+    grid_rows: int
+    grid_columns: int
+
+
+def refine_best(scores: Scores, sums: Sums, best: Best, slots: Slots, window: Window) -> Tensor:
+    """Returns the offsets from the best tokens to the mean of their window, weighted by the correlation.
+
+    The shape is (S, U, J, 2), float32 in tokens, (columns, rows).
+    """
+    heads, frames, _, width = scores.q.shape
+    rows, jobs = len(scores.tokens), frames - 1
+    out = torch.empty(*best.tokens.shape, 2, dtype=torch.float32, device=scores.q.device)
+    if not out.numel():
+        return out
+    from vcorr.kernels.device_window import window_kernel
+
+    block = 1 << (width - 1).bit_length()
+    reverse = sums.forward if sums.reverse is None else sums.reverse
+
+    def start(tiling: Tiling) -> None:
+        window_kernel[rows, jobs, len(out)](
+            scores.q,
+            scores.k,
+            scores.tokens,
+            best.tokens,
+            sums.forward,
+            reverse,
+            out,
+            rows,
+            window.grid_rows,
+            window.grid_columns,
+            heads,
+            width,
+            scores.own,
+            scores.scale * LOG2E,
+            window.radius,
+            *scores.q.stride()[:3],
+            *scores.k.stride()[:3],
+            symmetric=scores.both,
+            each=slots.each,
+            near=tiling.columns,
+            block=block,
+            even=width == block,
+            num_warps=tiling.warps,
+        )
+
+    launch_first(f"window {width}", out.device, (Tiling(0, 32, 0), Tiling(0, 16, 0)), start)
+    return out
