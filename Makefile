@@ -6,6 +6,11 @@ PLUGIN_DIRS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
+# Where networks run, for everything that is measured on the embedded model: DEVICE=cuda:0,cuda:1
+DEVICE ?= cpu
+MEASURED = --device $(DEVICE) --jobs $(JOBS) --docs docs
+COPIES ?= runs/copies
+
 DEMO_RUNS := runs/demo
 DEMO_DATA := --data sprites --set data.level=hard --limit 16
 SITE      := site
@@ -26,7 +31,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance accelerators video-scores coverage animation wheels clean
+.PHONY: help install demo measure tables results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance accelerators video-scores coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -88,38 +93,49 @@ format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# All of findings, switches, traits, guidance, accelerators, knockouts, tracking, propagation, and the videos of video-scores.
+# Tasks run JOBS at a time, past failures, and the same command goes on. It needs no docs and nothing that draws charts
+measure: $(STAMP)  ## measure everything about the embedded model, and make small copies (DEVICE=cuda:0,cuda:1 JOBS=24)
+	$(BIN)/python -m vcorr_tiny.measure --out runs --copies $(COPIES) --device $(DEVICE) --jobs $(JOBS)
+
+tables: $(STAMP)  ## make all pages, pictures and tables about the embedded model of the copies of make measure
+	$(BIN)/python -m vcorr_tiny.measure --tables-only --out $(COPIES) --docs docs
+	$(BIN)/python -m vcorr_tiny.model_page --docs docs
+	$(BIN)/python docs/animate.py docs/images/tracks.webp
+	$(BIN)/python docs/generate.py --run
+
 findings: $(STAMP)  ## measure everything that docs/findings.md states
-	$(BIN)/python -m vcorr_tiny.findings --out runs/findings --docs docs
+	$(BIN)/python -m vcorr_tiny.findings --out runs/findings $(MEASURED)
 
 switches: $(STAMP)  ## measure what docs/switches.md states
-	$(BIN)/python -m vcorr_tiny.switches --out runs/switches --docs docs
+	$(BIN)/python -m vcorr_tiny.switches --out runs/switches $(MEASURED)
 
 traits: $(STAMP)  ## measure which traits of heads find the heads that match, for docs/probes.md
-	$(BIN)/python -m vcorr_tiny.traits --out runs/traits --docs docs
+	$(BIN)/python -m vcorr_tiny.traits --out runs/traits $(MEASURED)
 
 # Seven guidances on 24 captions: hours on two cores; it goes on where it stopped
 guidance: $(STAMP)  ## compare all guidances on the embedded model, for docs/guidance.md
-	$(BIN)/python -m vcorr_tiny.guided_videos --out runs/guidance --docs docs
+	$(BIN)/python -m vcorr_tiny.guided_videos --out runs/guidance $(MEASURED)
 
 # Half an hour on two busy cores; it goes on where it stopped
 accelerators: $(STAMP)  ## compare the embedded model with its accelerated forms, for docs/accelerators.md
-	$(BIN)/python -m vcorr_tiny.accelerated --out runs/accelerators --docs docs
+	$(BIN)/python -m vcorr_tiny.accelerated --out runs/accelerators $(MEASURED)
 
 knockouts: $(STAMP)  ## cut attention of the embedded model and compare with random cuts, for docs/knockouts.md
-	$(BIN)/python -m vcorr_tiny.knockouts --out runs/knockouts --docs docs
+	$(BIN)/python -m vcorr_tiny.knockouts --out runs/knockouts $(MEASURED)
 
 tracking: $(STAMP)  ## measure everything that tracks offline, for docs/tracking.md, and keep its scores
-	$(BIN)/python -m vcorr_tiny.tracked --out runs/tracking --docs docs
+	$(BIN)/python -m vcorr_tiny.tracked --out runs/tracking $(MEASURED)
 	rm -rf leaderboards/results/tracking
 	$(BIN)/vcorr board collect --results runs/tracking/reported --out leaderboards/results/tracking --metrics $(TRACKED)
 
 # About twenty minutes of one free core: ten of scores, and ten of generating 16 videos
 video-scores: $(STAMP)  ## validate the scores of generated videos on injected faults, for docs/video-scores.md
 	$(BIN)/python -m vcorr_tiny.video_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs
-	$(BIN)/python -m vcorr_tiny.rigid_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs
+	$(BIN)/python -m vcorr_tiny.rigid_scores --out runs/video-scores $(MEASURED)
 
 propagation: $(STAMP)  ## measure what carries masks offline, for docs/tracking.md, and keep its scores
-	$(BIN)/python -m vcorr_tiny.propagated --out runs/propagation --docs docs
+	$(BIN)/python -m vcorr_tiny.propagated --out runs/propagation $(MEASURED)
 	rm -rf leaderboards/results/propagation
 	$(BIN)/vcorr board collect --results runs/propagation/reported --out leaderboards/results/propagation --metrics $(CARRIED)
 

@@ -1,14 +1,16 @@
-"""Tests the commands of the measurements: they are accepted, run in pieces, and say what failed."""
+"""Tests the commands of the measurements: they are accepted, run where they belong, and are listed."""
 
 from __future__ import annotations
 
+import importlib
+import json
 from pathlib import Path
 
 import pytest
-from vcorr_tiny import findings, generated, pieces, switches
-from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
+from vcorr_tiny import command_runs, findings, generated, measure, pieces, propagated, switches, tracked
+from vcorr_tiny.command_runs import Call, Command, Work, end, make_parser, read_work
 
-from vcorr import StoreError, UsageError, VcorrError
+from vcorr import StoreError, UsageError
 from vcorr.cli import main as program
 
 
@@ -16,12 +18,7 @@ from vcorr.cli import main as program
 def lines(monkeypatch) -> list[list[str]]:
     """Returns the list to which all commands are added, instead of being run."""
     found: list[list[str]] = []
-
-    def pretend(self, arguments) -> int:
-        found.append(list(arguments))
-        return int("token-patches" in arguments)  # one command fails
-
-    monkeypatch.setattr(Work, "_vcorr", pretend)
+    monkeypatch.setattr(Work, "_vcorr", lambda self, words: found.append(list(words)) or 0)
     return found
 
 
@@ -33,9 +30,6 @@ def is_accepted(line: list[str], capsys) -> bool:
     return not ended.value.code
 
 
-COMMANDS = [["run", "--model", model] for model in ("tiny", "tiny-untrained", "zncc-search", "token-patches")]
-
-
 def test_the_program_accepts_every_command(lines, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     work = Work(tmp_path, 2)
@@ -43,23 +37,28 @@ def test_the_program_accepts_every_command(lines, tmp_path, monkeypatch, capsys)
         piece.name.split("-seed")[0].rpartition("-")[0]: piece for piece in pieces.all_pieces()
     }  # one of each kind
     chosen = [p for p in kinds.values() if p.model not in ("token-patches", "xfeat")]
-    pieces.measure(work, [*chosen, pieces.generate(1, "lk")])
-    for run in (switches.run_choice, switches.run_bfloat16, lambda w: switches.run_float32(w, (7, 3))):
-        with pytest.raises(StoreError, match="No run over"):
-            run(work)
+    monkeypatch.setattr(switches, "best_layers", lambda run: (7, 3))
+    monkeypatch.setattr(switches, "find_run", lambda work, folder: None)
+    commands = [pieces.command_of(work, piece) for piece in (*chosen, pieces.generate(1, "lk"))]
+    commands += [make(work) for make in (switches.command_choice, switches.command_float32, switches.command_bfloat16)]
+    for command in commands:
+        work.run_one(command)
     assert len(lines) >= 14
     without_seeds = [["seed:0" if word.startswith("seed:") else word for word in line] for line in lines]
     assert [line for line in without_seeds if not is_accepted(line, capsys)] == []
 
 
-def test_pieces_of_few_clips_never_get_more(lines, tmp_path) -> None:
-    pieces.measure(Work(tmp_path, 64, only=("zncc-search-easy", "zncc-search-drift")), pieces.all_pieces())
-    assert [line[line.index("--limit") + 1] for line in lines] == ["64", "16"]
+def test_pieces_of_few_clips_never_get_more(tmp_path) -> None:
+    chosen = [piece for piece in pieces.all_pieces() if piece.name in ("zncc-search-easy", "zncc-search-drift")]
+    words = [pieces.command_of(Work(tmp_path, 64), piece).words for piece in chosen]
+    assert [line[line.index("--limit") + 1] for line in words] == ["64", "16"]
 
 
-def test_videos_are_tracked_again_only_where_there_are_some(lines, tmp_path) -> None:
-    generated.measure_videos(Work(tmp_path, 2))
-    assert lines == []
+def test_what_runs_on_videos_waits_for_them_and_names_what_is_missing(tmp_path) -> None:
+    tasks = list(generated.list_tasks(Work(tmp_path, 2)))
+    assert {task.after for task in tasks} == {(pieces.generate(seed).name,) for seed in (0, 1, 2)}
+    with pytest.raises(StoreError, match="No complete run of generate-easy-seed0 over 2 clips"):
+        tasks[0].make()
 
 
 def test_the_second_tracker_gets_all_predictions_and_keeps_its_own_scores(tmp_path) -> None:
@@ -77,36 +76,56 @@ def test_the_second_tracker_gets_all_predictions_and_keeps_its_own_scores(tmp_pa
 
 
 def test_networks_run_on_the_device_and_baselines_on_the_cpu(lines, tmp_path) -> None:
-    work = Work(tmp_path, 3, device="cuda", jobs=2, only=("tiny", "zncc-search"))
-    work.run(COMMANDS, ("tiny", "tiny-untrained"))
+    work = Work(tmp_path, 3, device="cuda", jobs=2)
+    for piece in pieces.all_pieces()[-3:]:
+        work.run_one(pieces.command_of(work, piece))
+    work.run_one(pieces.command_of(work, pieces.renoise(pieces.EASY, 0)))
     devices = {line[line.index("--model") + 1]: line[line.index("--device") + 1] for line in lines}
-    assert devices == {"tiny": "cuda", "zncc-search": "cpu"}
-    assert {line[line.index("--limit") + 1] for line in lines} == {"3"}
+    assert devices.pop("tiny") == "cuda"
+    assert set(devices.values()) - {"cuda"} == {"cpu"}
 
 
 def test_several_devices_are_given_to_networks_in_turn(lines, tmp_path) -> None:
-    commands = [
-        Command(("run", "--model", name), on_device=name == "tiny") for name in ("tiny", "zncc", "tiny", "tiny")
-    ]
-    Work(tmp_path, 3, device="cuda:0,cuda:1").run_commands(commands)
+    work = Work(tmp_path, 3, device="cuda:0,cuda:1")
+    for name in ("tiny", "zncc", "tiny", "tiny"):
+        work.run_one(Command(("run", "--model", name), on_device=name == "tiny"))
     assert [line[line.index("--device") + 1] for line in lines] == ["cuda:0", "cpu", "cuda:1", "cuda:0"]
 
 
-def test_nothing_runs_if_only_tables_are_made(lines, tmp_path) -> None:
-    work = Work(tmp_path, 3, tables_only=True)
-    work.run(COMMANDS, ())
-    pieces.measure(work, pieces.all_pieces())
-    generated.measure_videos(work)
-    assert lines == []
+def test_a_study_goes_on_by_itself(lines, tmp_path) -> None:
+    Work(tmp_path, 3).run_one(Command(("study", "accelerators"), study=True))
+    assert lines == [["study", "accelerators", "--device", "cpu", "--dtype", "float32"]]
 
 
-def test_a_model_whose_package_is_missing_is_left_out_with_a_sentence(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(Work, "_vcorr", lambda self, line: 4)
-    work, command = Work(tmp_path, 3), Command(("run", "--model", "xfeat"))
-    work.run_commands([command], {"xfeat"})
-    assert "Left out, since xfeat is not in reach: vcorr run --model xfeat" in capsys.readouterr().err
-    with pytest.raises(VcorrError, match="These commands failed"):
-        work.run_commands([command])
+def write_words(*words: object, device: str = "") -> None:
+    """Writes its words into the file that the first one names; the function of the next test."""
+    Path(str(words[0])).write_text(json.dumps([*words[1:], device]), encoding="utf-8")
+
+
+def test_a_function_gets_its_arguments_and_a_device_if_it_runs_a_network(tmp_path, monkeypatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(Work, "_python", lambda self, words: asked.append(list(words)) or 0)
+    work, file = Work(tmp_path, 3, device="cuda:1"), tmp_path / "written.json"
+    for on_device, expected in ((True, ["a", 7, "cuda:1"]), (False, ["a", 7, ""])):
+        work.run_one(Call(f"{__name__}:write_words", (file, "a", 7), on_device=on_device))
+        assert asked[-1][:2] == ["-m", "vcorr_tiny.command_runs"]
+        assert command_runs.main(asked[-1][2:]) == 0
+        assert json.loads(file.read_text(encoding="utf-8")) == expected
+
+
+def test_the_functions_that_tasks_call_exist(tmp_path) -> None:
+    made = []
+    for task in measure.list_tasks(Work(tmp_path, 2)):
+        if not task.after:
+            continue
+        try:
+            made.append(task.make())
+        except StoreError:
+            continue  # it reads what the tasks before have stored
+    calls = {call.function for call in made if isinstance(call, Call)}
+    assert len(calls) >= 4
+    for module, _, name in (call.partition(":") for call in calls):
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_an_expected_error_ends_a_command_without_a_traceback(capsys) -> None:
@@ -120,19 +139,18 @@ def test_an_expected_error_ends_a_command_without_a_traceback(capsys) -> None:
     assert capsys.readouterr().err == "Error: This went wrong.\nDo that.\n"
 
 
-def test_the_pieces_are_listed(capsys) -> None:
-    assert findings.main(["--list"]) == 0
-    assert capsys.readouterr().out.splitlines() == [piece.name for piece in pieces.all_pieces()]
+@pytest.mark.parametrize("module", [findings, tracked, propagated, measure])
+def test_the_tasks_are_listed(module, capsys) -> None:
+    assert module.main(["--list"]) == 0
+    tasks = module.list_tasks(Work(Path(), 1))
+    assert capsys.readouterr().out.splitlines() == [task.name for task in tasks]
+    assert len({task.name for task in tasks}) == len(tasks)
+    assert {name for task in tasks for name in task.after} <= {task.name for task in tasks}
 
 
-def test_a_command_that_fails_is_named(lines, tmp_path) -> None:
-    with pytest.raises(VcorrError, match="These commands failed: vcorr run --model token-patches"):
-        Work(tmp_path, 3).run(COMMANDS, ())
-
-
-def test_a_model_without_a_command_is_named(tmp_path) -> None:
-    with pytest.raises(UsageError, match="--only nope: known are tiny, tiny-untrained"):
-        Work(tmp_path, 3, only=("nope",)).run(COMMANDS, ())
+def test_a_beginning_that_no_task_has_is_named(tmp_path) -> None:
+    with pytest.raises(UsageError, match="renoise-hrad"):
+        findings.main(["--only", "renoise-hrad", "--out", str(tmp_path)])
 
 
 def test_options_are_read() -> None:

@@ -21,7 +21,7 @@ from vcorr_tiny.seed_statements import SeedStatement, find_weakest, join_seeds, 
 from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.statements import Difference, Statement, correct, count_text, fill, statement_table
 
-from vcorr import StoreError, UsageError, VcorrError
+from vcorr import StoreError, VcorrError
 from vcorr.board.collecting import collect_runs
 from vcorr.runner.spec import build_spec
 from vcorr.stats.intervals import mean_interval
@@ -445,15 +445,9 @@ def test_the_newest_complete_run_over_all_clips_counts(tmp_path) -> None:
     assert raised.value.hint == "Measure it with: --only renoise-easy-seed1"
 
 
-def test_pieces_are_chosen_by_the_beginning_of_their_names() -> None:
+def test_pieces_have_names_of_their_own() -> None:
     every = pieces.all_pieces()
     assert len({piece.name for piece in every}) == len(every)
-    assert [p.name for p in pieces.choose(every, ["renoise-hard", "zncc-search-photos"])] == [
-        *(f"renoise-hard-seed{seed}" for seed in SEEDS),
-        "zncc-search-photos",
-    ]
-    with pytest.raises(UsageError, match="Unknown piece 'renoise-hrad'"):
-        pieces.choose(every, ["renoise-hrad"])
 
 
 # ----------------------------------------------------------------------------------------------------------------- page

@@ -76,10 +76,9 @@ def test_nothing_measured_is_an_error(tmp_path) -> None:
         tracked.find_choice(tmp_path)
 
 
-def test_the_embedded_model_takes_site_and_threshold_from_the_choice(place_runs, monkeypatch) -> None:
-    lines: list[list[str]] = []
-    monkeypatch.setattr(Work, "_vcorr", lambda self, words: lines.append(list(words)) or 0)
-    tracked.measure(Work(place_runs, 8), tracked.PLACES[1])
+def test_the_embedded_model_takes_site_and_threshold_from_the_choice(place_runs) -> None:
+    tasks = tracked.list_tasks(Work(place_runs, 8))
+    lines = [task.make().words for task in tasks if task.name.startswith(("choose", "hard"))]
     tried = [line for line in lines if "data.split=validation" in line]
     rest = lines[len(tried) :]
     assert [line[0] for line in tried] == ["track"] * len(tracked.LAYERS) + ["run", "track"]
@@ -91,12 +90,11 @@ def test_the_embedded_model_takes_site_and_threshold_from_the_choice(place_runs,
     assert all("data.level=hard" in line for line in lines)
 
 
-def test_the_head_of_the_preset_is_the_best_one_on_clips_of_another_split(place_runs, monkeypatch) -> None:
-    lines: list[list[str]] = []
-    monkeypatch.setattr(Work, "_vcorr", lambda self, words: lines.append(list(words)) or 0)
-    tracked.choose_head(Work(place_runs, 8))
-    matching, tracking = lines
-    assert matching[:3] == ["run", "--data", "sprites-tap"]
+def test_the_head_of_the_preset_is_the_best_one_on_clips_of_another_split(place_runs) -> None:
+    tasks = {task.name: task for task in tracked.list_tasks(Work(place_runs, 8))}
+    matching, tracking = (tasks[f"choose-heft-{name}"].make().words for name in ("heads", "threshold"))
+    assert tasks["choose-heft-threshold"].after == ("choose-heft-heads",)
+    assert matching[:3] == ("run", "--data", "sprites-tap")
     assert {"kk", "last", "probe.heads=each", "probe.radius=1", "probe.slow_bands=0.5"} < set(matching)
     assert "data.frames=17" in matching, "the frames that one pass reads"
     assert tracking[tracking.index("--from") + 1] == str(next((place_runs / "choice" / "heft-heads").iterdir()))

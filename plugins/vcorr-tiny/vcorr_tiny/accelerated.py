@@ -5,43 +5,43 @@ It runs `vcorr study accelerators` and writes the table of docs/accelerators.md 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from vcorr import MissingError, VcorrError
-from vcorr_tiny.command_runs import end
+from vcorr import MissingError
+from vcorr_tiny.command_runs import Command, Work, end
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.task_pool import Task
 
 COMMAND = ("study", "accelerators", "--model", "tiny", "--set", "data.level=hard")
 BLOCK = "accelerators-tiny"
 TABLE, RECORD = "accelerators.arrow", "study.json"
-FLAGS = {"limit": 6, "videos": 1, "num-steps": 6, "pairs": 1}
-"""Clips, prompts, sampling steps and timed pairs: what two busy cores measure in half an hour."""
+CLIPS = 6
+FLAGS = {"videos": 1, "num-steps": 6, "pairs": 1}
+"""Prompts, sampling steps and timed pairs: with so many clips, what two busy cores measure in half an hour."""
+STUDY = "study"
+"""The task."""
 ARMS = ("nf4", "windowed:frames=1", "windowed:frames=0", "fp8", "mag-cache", "taylorseer")
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Rows of the study by arm and measure."""
 
 
-def run_study(out: Path, flags: Mapping[str, int], arms: Sequence[str]) -> None:
-    """Runs the study, or goes on with it.
-
-    Raises:
-        VcorrError: the command failed.
-    """
+def list_tasks(work: Work, flags: Mapping[str, int] = FLAGS, arms: Sequence[str] = ARMS) -> list[Task]:
+    """Returns the task that runs the study. flags: numbers, as `vcorr study accelerators` takes them."""
     numbers = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     named = [word for arm in arms for word in ("--accelerator", arm)]
-    line = [*COMMAND, *numbers, *named, "--out", str(out)]
-    if subprocess.run([sys.executable, "-m", "vcorr", *line], check=False).returncode:
-        raise VcorrError(f"This command failed: vcorr {' '.join(line)}")
+    words = (*COMMAND, "--limit", str(work.limit), *numbers, *named, "--out", str(work.out))
+    clips = work.limit + flags["videos"] * flags["num-steps"] / 4
+    return [Task(STUDY, lambda: Command(words, on_device=True, study=True), seconds=10 + 3.0 * clips * (1 + len(arms)))]
 
 
 def read_rows(folder: Path) -> Rows:
@@ -105,30 +105,27 @@ def _difference(row: Mapping[str, Any], digits: int) -> str:
     return f"{shown} ({row['low']:+.{digits}f} … {row['high']:+.{digits}f})"
 
 
-def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the options of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vcorr_tiny.accelerated", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/accelerators"), help="folder of the study")
-    parser.add_argument("--docs", type=Path, help="docs folder whose page is updated")
-    parser.add_argument("--tables-only", action="store_true", help="run nothing; make the table of a stored study")
-    parser.add_argument("--arms", nargs="*", default=ARMS, metavar="TEXT", help="arms; none for all usual ones")
-    for name, value in FLAGS.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help="as in vcorr study accelerators")
-    return parser.parse_args(arguments)
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the block of docs/accelerators.md, and writes it."""
+    rows = read_rows(work.out)
+    blocks = {BLOCK: make_block(rows, json.loads((work.out / RECORD).read_text(encoding="utf-8")))}
+    if docs:
+        write_blocks(docs / "accelerators.md", blocks)
+    return blocks
+
+
+MEASUREMENT = Measurement("accelerators", CLIPS, list_tasks, write_tables, Kept(files=(TABLE, RECORD)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    options = read_options(arguments)
-    if not options.tables_only:
-        run_study(options.out, {name: getattr(options, name.replace("-", "_")) for name in FLAGS}, options.arms)
-    block = make_block(read_rows(options.out), json.loads((options.out / RECORD).read_text(encoding="utf-8")))
-    if options.docs:
-        write_blocks(options.docs / "accelerators.md", {BLOCK: block})
-    sys.stdout.write(f"{block}\n")
-    return 0
+    parser = MEASUREMENT.make_parser("accelerated", __doc__ or "")
+    parser.add_argument("--arms", nargs="*", default=ARMS, metavar="TEXT", help="arms; none for all usual ones")
+    for name, value in FLAGS.items():
+        parser.add_argument(f"--{name}", type=int, default=value, help="as in vcorr study accelerators")
+    options = parser.parse_args(arguments)
+    flags = {name: int(getattr(options, name.replace("-", "_"))) for name in FLAGS}
+    return replace(MEASUREMENT, list_tasks=partial(list_tasks, flags=flags, arms=options.arms)).run(options)
 
 
 if __name__ == "__main__":

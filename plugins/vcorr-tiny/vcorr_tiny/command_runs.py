@@ -1,27 +1,38 @@
-"""Runs `vcorr` commands for the measurements of the pages, several at a time, and holds their common options."""
+"""Runs `vcorr` commands and functions for the measurements of the pages, and holds their common options.
+
+``python -m vcorr_tiny.command_runs MODULE:NAME ARGUMENTS`` calls a function, for `Work.run_one`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import cycle
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
-from vcorr import MissingError, UsageError, VcorrError
+from vcorr import VcorrError
 
 
 @dataclass(frozen=True)
 class Command:
-    """Words after `vcorr`, without device, dtype and reuse. on_device: whether it runs a network."""
+    """Words after `vcorr`, without device, dtype and reuse.
+
+    on_device: whether it runs a network. optional: whether it is left out, with a sentence, if weights or packages of
+    its model are missing. study: whether it is a study, which goes on by itself and has no `--reuse`.
+    """
 
     words: tuple[str, ...]
     on_device: bool = False
+    dtype: str = "float32"
+    optional: bool = False
+    study: bool = False
 
     @property
     def model(self) -> str:
@@ -31,12 +42,24 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A function that runs in a process of its own. function: "MODULE:NAME". arguments: text, numbers and paths.
+
+    on_device: whether it runs a network. It then gets the keyword `device`.
+    """
+
+    function: str
+    arguments: tuple[str | int | Path, ...] = ()
+    on_device: bool = False
+
+
+@dataclass(frozen=True)
 class Work:
     """What a measurement runs, and where.
 
     out: folder of the runs. limit: number of clips. device: of the networks, or several with commas, which take turns;
-    models without a network run on the CPU. jobs: number of commands at a time. reuse: as in `vcorr run`. only: what to
-    run, models or pieces; empty for all. tables_only: nothing runs, stored runs are read.
+    models without a network run on the CPU. jobs: number of processes at a time. reuse: as in `vcorr run`. only:
+    beginnings of the names of tasks to run; empty for all. tables_only: nothing runs, stored runs are read.
     """
 
     out: Path
@@ -46,67 +69,50 @@ class Work:
     reuse: str = "matching"
     only: Collection[str] = ()
     tables_only: bool = False
+    _turn: Iterator[int] = field(default_factory=count, repr=False, compare=False)
 
-    def run(self, commands: Sequence[Sequence[str]], networks: Collection[str], dtype: str = "float32") -> None:
-        """Runs commands, `run --model MODEL ...` each. networks: the models that run on `device`.
+    def inside(self, folder: str, limit: int) -> Work:
+        """Returns the same work in a folder of this one, over at most `limit` clips."""
+        return replace(self, out=self.out / folder, limit=min(self.limit, limit))
 
-        The number of clips is added to each. A run that was stopped goes on, so a measurement can be made in pieces.
+    def run_one(self, made: Command | Call) -> int:
+        """Runs a command or a function in a process of its own, and returns its exit code."""
+        device = self.next_device() if made.on_device else "cpu"
+        if isinstance(made, Call):
+            asked = {"arguments": list(map(_plain, made.arguments)), "device": device if made.on_device else None}
+            return self._python(["-m", "vcorr_tiny.command_runs", made.function, json.dumps(asked)])
+        reuse = [] if made.study else ["--reuse", self.reuse]
+        return self._vcorr([*made.words, "--device", device, "--dtype", made.dtype, *reuse])
 
-        Raises:
-            UsageError: a model in `only` has no command.
-            VcorrError: a command failed.
-        """
-        if self.tables_only:
-            return
-        every = [Command((*words, "--limit", str(self.limit))) for words in commands]
-        models = [command.model for command in every]
-        if unknown := sorted(set(self.only) - set(models)):
-            raise UsageError(f"--only {','.join(unknown)}: known are {', '.join(dict.fromkeys(models))}.")
-        chosen = [replace(command, on_device=command.model in networks) for command in every]
-        self.run_commands([command for command in chosen if not self.only or command.model in self.only], dtype=dtype)
-
-    def run_commands(
-        self, commands: Sequence[Command], optional: Collection[str] = (), *, dtype: str = "float32"
-    ) -> None:
-        """Runs commands, `jobs` at a time.
-
-        optional: models that are left out, with a sentence, if their weights or packages are missing.
-
-        Raises:
-            VcorrError: a command failed. The others ran to their ends.
-        """
-        devices = cycle(self.device.split(","))
-        lines = [
-            [*c.words, "--device", next(devices) if c.on_device else "cpu", "--dtype", dtype, "--reuse", self.reuse]
-            for c in commands
-        ]
-        with ThreadPoolExecutor(self.jobs) as pool:
-            codes = list(pool.map(self._vcorr, lines))
-        failed = []
-        for command, line, code in zip(commands, lines, codes, strict=True):
-            if code == MissingError.exit_code and command.model in optional:
-                sys.stderr.write(f"Left out, since {command.model} is not in reach: vcorr {' '.join(line)}\n")
-            elif code:
-                failed.append(f"vcorr {' '.join(line)}")
-        if failed:
-            raise VcorrError(f"These commands failed: {'; '.join(failed)}.")
+    def next_device(self) -> str:
+        """Returns the devices in turn."""
+        devices = self.device.split(",")
+        return devices[next(self._turn) % len(devices)]
 
     def _vcorr(self, arguments: Sequence[str]) -> int:
+        return self._python(["-m", "vcorr", *arguments])
+
+    def _python(self, words: Sequence[str]) -> int:
         threads = max((os.cpu_count() or 1) // self.jobs, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        return subprocess.run([sys.executable, "-m", "vcorr", *arguments], check=False, env=environment).returncode
+        return subprocess.run([sys.executable, *words], check=False, env=environment).returncode
 
 
-def make_parser(module: str, description: str, out: str, clips: int, what: str = "models") -> argparse.ArgumentParser:
-    """Returns a parser with the options of `Work` and of the page. what: the things that `--only` names."""
+def _plain(value: str | int | Path) -> str | int:
+    return str(value) if isinstance(value, Path) else value
+
+
+def make_parser(module: str, description: str, out: str, clips: int) -> argparse.ArgumentParser:
+    """Returns a parser with the options of `Work` and of the page."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=Path(out), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=clips, help="clips (default: %(default)s)")
     parser.add_argument("--docs", type=Path, help="docs folder whose page is updated")
     parser.add_argument("--device", default="cpu", help="of networks, such as cuda:0,cuda:1 (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=1, help="commands at a time (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: %(default)s)")
     parser.add_argument("--reuse", choices=("never", "matching", "only"), default="matching", help="as in vcorr run")
-    parser.add_argument("--only", default="", metavar="NAME[,NAME]", help=f"run only these {what}, and make no table")
+    parser.add_argument("--only", default="", metavar="NAME[,NAME]", help="run only tasks that begin so; make no table")
+    parser.add_argument("--list", action="store_true", help="print the names of all tasks, and run nothing")
     parser.add_argument("--tables-only", action="store_true", help="run nothing; make the tables of stored runs")
     return parser
 
@@ -125,3 +131,17 @@ def end(main: Callable[[], int]) -> NoReturn:
         sys.stderr.write(f"Error: {error}\n")
         code = error.exit_code
     sys.exit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Calls the function that two words name, as `Work.run_one` writes them; returns the exit code."""
+    function, asked = sys.argv[1:] if arguments is None else arguments
+    module, _, name = function.partition(":")
+    values = json.loads(asked)
+    keywords = {} if values["device"] is None else {"device": values["device"]}
+    getattr(importlib.import_module(module), name)(*values["arguments"], **keywords)
+    return 0
+
+
+if __name__ == "__main__":
+    end(main)

@@ -6,11 +6,11 @@ pieces. Then says which statements hold in each seed, and writes tables and pict
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from vcorr_tiny import generated
-from vcorr_tiny.command_runs import end, make_parser, read_work
+from vcorr_tiny.command_runs import Work, end
 from vcorr_tiny.finding_charts import draw_all
 from vcorr_tiny.finding_tables import (
     Places,
@@ -23,12 +23,14 @@ from vcorr_tiny.finding_tables import (
     stratum_table,
     survival_table,
 )
-from vcorr_tiny.pieces import CLIPS, PLACES, StoredRuns, all_pieces, measure
+from vcorr_tiny.measurements import Kept, Measurement
+from vcorr_tiny.pieces import CLIPS, PLACES, StoredRuns, all_pieces, task_of
 from vcorr_tiny.place_results import BEATS, read_places
 from vcorr_tiny.seed_statements import SeedStatement, join_seeds, say_failing, seed_table
 from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.sprites.level_names import HARD
 from vcorr_tiny.statements import say_too_few, write_blocks
+from vcorr_tiny.task_pool import Task
 
 PICTURES: Mapping[str, tuple[str, str]] = {
     "purpose": (
@@ -87,27 +89,34 @@ def page_blocks(places: Places, stored: StoredRuns, strata: Sequence[Mapping[str
     return {name: "\n\n".join(filter(None, [blocks.get(name), pictures.get(name)])) for name in names}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    parser = make_parser("vcorr_tiny.findings", __doc__ or "", "runs/findings", CLIPS, "pieces")
-    parser.add_argument("--list", action="store_true", help="print the names of all pieces, and run nothing")
-    options = parser.parse_args(arguments)
-    if options.list:
-        sys.stdout.write("".join(f"{piece.name}\n" for piece in all_pieces()))
-        return 0
-    work = read_work(options)
-    measure(work, all_pieces())
-    generated.measure_videos(work)
-    if work.only:
-        return 0
+def list_tasks(work: Work) -> list[Task]:
+    """Returns a task per piece, and those on the videos that some of them generate."""
+    return [*(task_of(work, piece) for piece in all_pieces()), *generated.list_tasks(work)]
+
+
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the blocks of docs/findings.md, and writes them and their pictures."""
     stored = StoredRuns.read(work.out, work.limit)
     places, strata = read_places(stored, PLACES, SEEDS), stratum_gains(stored)
     blocks = page_blocks(places, stored, strata)
-    if options.docs:
-        write_blocks(options.docs / "findings.md", blocks)
-        draw_all(places, strata, options.docs / "images")
-    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
-    return 0
+    if docs:
+        write_blocks(docs / "findings.md", blocks)
+        draw_all(places, strata, docs / "images")
+    return blocks
+
+
+COLUMNS = (
+    *(f"matching_accuracy@layer:{place}" for place in ("foreground", "background")),
+    *("confidence_cross", "attention_cross", "attention_text"),
+)
+"""Columns of scores that the page reads and no board shows."""
+KEPT = Kept(COLUMNS, for_boards=True, one_folder=True)
+MEASUREMENT = Measurement("findings", CLIPS, list_tasks, write_tables, KEPT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return MEASUREMENT.run(MEASUREMENT.make_parser("findings", __doc__ or "").parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, METRICS, QK, Results, R
 from vcorr_tiny.seed_statements import SeedStatement, join_seeds
 from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.statements import Difference, Statement, correct
+from vcorr_tiny.task_pool import Task
 
 BASELINES = ("zncc-search", "token-patches", "zero-motion")
 """Models without a network, on the generated videos."""
@@ -56,29 +58,32 @@ class Generated:
         return cls(seed, read_results([network, *filter(None, baselines)], metrics), read_results([again], metrics))
 
 
-def measure_videos(work: Work) -> None:
-    """Runs the second tracker and the baselines on the videos of each seed.
-
-    It leaves out seeds without videos, so that pieces can be measured one at a time.
-
-    Raises:
-        VcorrError: a command failed.
-    """
-    if not work.tables_only:
-        work.run_commands(list(_commands_on_videos(work)))
-
-
-def _commands_on_videos(work: Work) -> Iterator[Command]:
-    stored = StoredRuns.read(work.out, work.limit)
+def list_tasks(work: Work) -> Iterator[Task]:
+    """Yields the tasks that run the second tracker and the baselines on the videos of each seed."""
     for seed in SEEDS:
-        piece = pieces.generate(seed)
-        if not stored.holds(piece) or not pieces.is_chosen(piece, work.only):
-            continue
-        run, second = stored.find(piece), pieces.generate(seed, SECOND_TRACKER)
-        copy_predictions(run.path, work.out / second.folder)
-        yield pieces.command_of(work, second)
+        made_by = pieces.generate(seed)
+        second = pieces.generate(seed, SECOND_TRACKER)
+        seconds = pieces.estimate(work, second) / 2
+        yield Task(second.name, partial(_track_again, work, seed), (made_by.name,), seconds)
         for model in BASELINES:
-            yield Command(("run", "--model", model, "--data", f"run:{run.path}", "--out", str(work.out)))
+            name = f"{made_by.name}-on-{model}"
+            yield Task(name, partial(_run_baseline, work, seed, model), (made_by.name,), seconds / 4)
+
+
+def _track_again(work: Work, seed: int) -> Command:
+    second = pieces.generate(seed, SECOND_TRACKER)
+    copy_predictions(_find_videos(work, seed), work.out / second.folder)
+    return pieces.command_of(work, second)
+
+
+def _run_baseline(work: Work, seed: int, model: str) -> Command:
+    videos = f"run:{_find_videos(work, seed)}"
+    return Command(("run", "--model", model, "--data", videos, "--out", str(work.out)))
+
+
+def _find_videos(work: Work, seed: int) -> Path:
+    """Returns the run that made the videos of a seed; raises StoreError if there is none."""
+    return StoredRuns.read(work.out, work.limit).find(pieces.generate(seed)).path
 
 
 def copy_predictions(run: Path, folder: Path) -> None:

@@ -6,51 +6,97 @@ docs/guidance.md come from it. A study that was stopped goes on.
 
 from __future__ import annotations
 
-import argparse
+import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import installed
+from vcorr import StoreError, installed
+from vcorr.contract.noun_counts import say_count
 from vcorr.runner.events import Events, Silent
 from vcorr.runner.plan import Plan
 from vcorr.runner.spec import NO_GUIDANCE, build_spec
 from vcorr.runner.track import read_video
-from vcorr.studies.guidance_arms import parse_arms
+from vcorr.studies.guidance_arms import Arm, parse_arms
 from vcorr.studies.guidance_page import make_strip, show, show_interval, summarise_study, write_page, write_png
-from vcorr.studies.guidance_rows import GuidanceRow
-from vcorr.studies.guidance_study import GuidanceQuestion, GuidanceStudy, run_guidance_study
-from vcorr_tiny.command_runs import end
+from vcorr.studies.guidance_rows import TABLE, GuidanceRow
+from vcorr.studies.guidance_study import ROWS, ArmRuns, GuidanceQuestion, GuidanceStudy, run_guidance_study
+from vcorr.studies.study_runs import RECORD, RUNS
+from vcorr_tiny.command_runs import Call, Command, Work, end
+from vcorr_tiny.measurements import Kept, Measurement, copy_picture
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.task_pool import Task
 
 CLIPS, STEPS, CFG, SEEDS = 24, 20, 2.0, (42,)
 """Size of the study for the page. The videos of docs/findings.md have the same steps and strength."""
 BLOCK, PICTURE = "guidance-study", "guidance.png"
 PROMPTS_DRAWN, FRAMES_DRAWN = 2, 5
+STUDY = "study"
+"""The task that compares the arms."""
 
 
-def study(options: argparse.Namespace) -> GuidanceStudy:
-    """Runs what is missing of the study, and returns it."""
+def list_tasks(work: Work, steps: int = STEPS, guidances: str | None = None) -> list[Task]:
+    """Returns a task per guidance, which generates its videos, and the study that compares them.
+
+    steps: of the sampler. guidances: as `vcorr study guidance` takes them; None for all.
+    """
+    arms = parse_arms(guidances, installed())
+    made = [Task(arm.label, partial(generate, work, steps, arm), seconds=8 + 6.0 * work.limit) for arm in arms]
+    asked = (work.out, work.limit, steps, guidances or "")
+    call = Call("vcorr_tiny.guided_videos:finish_study", asked, on_device=True)
+    return [*made, Task(STUDY, lambda: call, tuple(task.name for task in made), 40.0)]
+
+
+def generate(work: Work, steps: int, arm: Arm) -> Command:
+    """Returns the command that generates the videos of an arm where the study looks for them."""
+    asked = ("--num-steps", str(steps), "--cfg", f"{CFG:g}", "--seed", str(SEEDS[0]), "--guidance", arm.guidance)
+    options = [word for name, value in arm.options.items() for word in ("--set", f"guidance.{name}={value}")]
+    where = ("--limit", str(work.limit), "--out", str(work.out / RUNS))
+    return Command(("generate", "--model", "tiny", "--data", "sprites", *asked, *options, *where), on_device=True)
+
+
+def finish_study(out: str, limit: int, steps: int, guidances: str, device: str) -> None:
+    """Compares the videos of all arms, makes those that are missing, and draws strips of some of them."""
     flags = {
         "model": "tiny",
         "data": "sprites",
         "task": "generation",
-        "limit": options.limit,
-        "num_steps": options.steps,
+        "limit": limit,
+        "num_steps": steps,
         "cfg": CFG,
-        "device": options.device,
+        "device": device,
+        "dtype": "float32",
     }
-    arms = parse_arms(options.guidances, installed())
-    words = ("python", "-m", "vcorr_tiny.guided_videos")
-    asked = GuidanceQuestion(build_spec(flags), arms, SEEDS, words)
-    found = run_guidance_study(asked, installed(), options.out, _watch)
+    arms = parse_arms(guidances or None, installed())
+    asked = GuidanceQuestion(build_spec(flags), arms, SEEDS, ("python", "-m", "vcorr_tiny.guided_videos"))
+    found = run_guidance_study(asked, installed(), Path(out), _watch)
     write_page(found)
-    return found
+    draw(found, Path(out) / PICTURE)
+    if found.failed:
+        raise StoreError(f"{say_count(found.failed, 'video')} could not be made.")
+
+
+def read_study(folder: Path) -> GuidanceStudy:
+    """Reads what the page needs of a study: its rows and facts, and the names of its arms.
+
+    Raises:
+        StoreError: it was not measured.
+    """
+    if not (folder / RECORD).is_file():
+        raise StoreError(f"{folder / RECORD} does not exist.", hint="Leave --tables-only out to measure it.")
+    facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    rows = tuple(GuidanceRow(**row) for row in TABLE.read(folder / ROWS).to_pylist())
+    arms = tuple(
+        ArmRuns(Arm(each["label"], each["guidance"]), {}, each["layers"], math.nan, 0) for each in facts["arms"]
+    )
+    return GuidanceStudy(folder, arms, rows, {}, facts)
 
 
 @contextmanager
@@ -96,23 +142,26 @@ def draw(found: GuidanceStudy, path: Path) -> None:
     write_png(path, np.concatenate(parts[:-2]))
 
 
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the block of docs/guidance.md, and writes it and its picture."""
+    blocks = {BLOCK: make_block(read_study(work.out))}
+    if docs:
+        write_blocks(docs / "guidance.md", blocks)
+        copy_picture(work.out / PICTURE, docs)
+    return blocks
+
+
+MEASUREMENT = Measurement("guidance", CLIPS, list_tasks, write_tables, Kept(files=(ROWS, RECORD, PICTURE)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.guided_videos", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/guidance"), help="folder of the study")
-    parser.add_argument("--limit", type=int, default=CLIPS, help="captions (default: %(default)s)")
+    parser = MEASUREMENT.make_parser("guided_videos", __doc__ or "")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of the sampler (default: %(default)s)")
     parser.add_argument("--guidances", help="guidances (default: all)")
-    parser.add_argument("--device", default="cpu", help="of the network (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose page is updated")
     options = parser.parse_args(arguments)
-    found = study(options)
-    block = make_block(found)
-    if options.docs:
-        write_blocks(options.docs / "guidance.md", {BLOCK: block})
-        draw(found, options.docs / "images" / PICTURE)
-    sys.stdout.write(block + "\n")
-    return 1 if found.failed else 0
+    tasks = partial(list_tasks, steps=options.steps, guidances=options.guidances)
+    return replace(MEASUREMENT, list_tasks=tasks).run(options)
 
 
 if __name__ == "__main__":

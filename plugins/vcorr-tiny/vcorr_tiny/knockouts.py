@@ -6,24 +6,29 @@ single heads, and in two layers in several doses. The tables and the picture of 
 
 from __future__ import annotations
 
-import argparse
+import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vcorr import installed
+from vcorr import StoreError, installed
+from vcorr.store.atomic_files import write_text
 from vcorr.store.rundir import RunDirectory
-from vcorr.studies.knockout_agreements import FILE, replace_model
+from vcorr.studies.knockout_agreements import FILE, read_agreements, replace_model, write_agreements
 from vcorr.studies.knockout_effects import OUTCOMES, CutEffect, Results
-from vcorr.studies.knockout_observed import Observed, read_observed
+from vcorr.studies.knockout_observed import read_observed
 from vcorr.studies.knockout_page import TITLES, agreement_table, describe_study, effect_table
 from vcorr.studies.knockout_plan import KnockoutOptions, KnockoutPlan, plan_study
 from vcorr.studies.knockout_run import StudyFolder, finish_study, list_agreements, run_study
 from vcorr.studies.knockout_sites import CutSite
-from vcorr_tiny.command_runs import end, make_parser, read_work
+from vcorr_tiny.command_runs import Call, Command, Work, end
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.task_pool import Task
 
 RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
 OBSERVED_STEPS, OBSERVED_CLIPS = "21,35,49", 16
@@ -43,31 +48,58 @@ class Measured(NamedTuple):
     results: Results
 
 
-KEPT = Path("leaderboards", "results")
+KEPT_IN = Path("leaderboards", "results")
 """Where boards find the causal agreement, next to the folder of the pages."""
+OBSERVED = "observed"
+"""The task that observes, and the folder of its run."""
+SECONDS = {"layers": 20.0, "heads": 20.0, "doses": 30.0}
+"""About how long a clip takes, by study."""
+DRAWN, AGREED = "layers", ("layers", "heads")
+"""The study of the picture and the board, and the studies whose agreement the page shows."""
+PAGE, AGREEMENT = "page-{}.json", "agreement-{}.arrow"
+"""Files that the page and boards need of a study."""
 
 
-def measure(observed: Observed, out: Path, flags: Mapping[str, Any]) -> dict[str, Measured]:
-    """Runs every study, or reads what is stored of it."""
-    found = {}
-    for name, options in STUDIES.items():
-        study = plan_study(observed, options, installed(), flags)
-        folder = StudyFolder.of(study, out)
-        rows = run_study(study, folder, partial(_say, name))
-        found[name] = Measured(study, finish_study(study, folder, rows).results)
-    return found
+def list_tasks(work: Work) -> list[Task]:
+    """Returns the tasks: the run that observes, and a study each."""
+    words = (*RUN, "--steps", OBSERVED_STEPS, "--limit", str(work.limit), "--out", str(work.out / OBSERVED))
+    studies = [
+        Task(
+            name,
+            partial(Call, "vcorr_tiny.knockouts:measure_study", (name, work.out, work.limit), on_device=True),
+            (OBSERVED,),
+            10 + SECONDS[name] * min(options.limit, work.limit),
+        )
+        for name, options in STUDIES.items()
+    ]
+    return [Task(OBSERVED, lambda: Command(words, on_device=True), seconds=8 + 10.0 * work.limit), *studies]
+
+
+def measure_study(name: str, out: str, limit: int, device: str) -> None:
+    """Runs a study, or goes on with it, and writes what its part of the page needs into a file.
+
+    limit: number of clips; `STUDIES` has the largest that counts. The clips of the run that observed are left out.
+    """
+    options = replace(STUDIES[name], limit=min(limit, STUDIES[name].limit))
+    observed = read_observed(RunDirectory.open(Path(out, OBSERVED)))
+    study = plan_study(observed, options, installed(), {"device": device, "dtype": "float32"})
+    folder = StudyFolder.of(study, Path(out, "studies"))
+    rows = run_study(study, folder, partial(_say, name))
+    found = Measured(study, finish_study(study, folder, rows).results)
+    write_text(Path(out, PAGE.format(name)), json.dumps(describe(name, found), indent=1) + "\n")
+    write_agreements(Path(out, AGREEMENT.format(name)), list_agreements(*found, folder.id))
+
+
+def describe(name: str, one: Measured) -> dict[str, Any]:
+    """Returns what the page needs of a study, as plain values: its generated blocks, and the bars of the picture."""
+    blocks = {f"knockout-{name}": _study_text(one)}
+    if name in AGREED:
+        blocks[f"knockout-{name}-agreement"] = agreement_table(one.results.agreements)
+    return {"blocks": blocks, "bars": list_bars(one) if name == DRAWN else []}
 
 
 def _say(name: str, text: str) -> None:
     sys.stderr.write(f"{name}: {text}\n")
-
-
-def make_blocks(measured: Mapping[str, Measured]) -> dict[str, str]:
-    """Returns the generated blocks of the page, by name."""
-    blocks = {f"knockout-{name}": _study_text(one) for name, one in measured.items()}
-    for name in ("layers", "heads"):
-        blocks[f"knockout-{name}-agreement"] = agreement_table(measured[name].results.agreements)
-    return blocks
 
 
 def _study_text(one: Measured) -> str:
@@ -79,20 +111,30 @@ def _study_text(one: Measured) -> str:
     return "\n\n".join(parts)
 
 
-def draw(one: Measured, path: Path) -> None:
+def list_bars(one: Measured) -> list[dict[str, Any]]:
+    """Returns the bars of the picture: the skill of each layer, and the harm of cutting it. None stands for NaN."""
+    skills = one.study.observed.mean_skills(one.study.steps, heads=False)
+    bars = [_bar_of_skill(site, skill) for site, skill in skills.items()]
+    bars += [_bar_of_effect(effect) for effect in one.results.effects]
+    return [{name: _without_nan(value) for name, value in bar.items()} for bar in bars]
+
+
+def _without_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draws skill of each layer next to the harm of cutting it, as one picture."""
     import altair as alt
 
-    skills = one.study.observed.mean_skills(one.study.steps, heads=False)
-    records = [_bar_of_skill(site, skill) for site, skill in skills.items()]
-    records += [_bar_of_effect(effect) for effect in one.results.effects]
-    bars = alt.Chart(alt.Data(values=records)).encode(x=alt.X("layer:O", title="layer"))
+    bars = alt.Chart(alt.Data(values=list(records))).encode(x=alt.X("layer:O", title="layer"))
     marks = bars.mark_bar().encode(y=alt.Y("value:Q", title=None), color=alt.Color("panel:N", legend=None))
     whiskers = bars.mark_rule().encode(y="low:Q", y2="high:Q").transform_filter("isValid(datum.low)")
     layered = alt.layer(marks, whiskers).properties(width=220, height=170)
     chart = layered.facet(facet=alt.Facet("panel:N", title=None, sort=list(PANELS.values()))).resolve_scale(
         y="independent"
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     chart.save(str(path), scale_factor=2)
 
 
@@ -119,24 +161,36 @@ def _bar_of_effect(effect: CutEffect) -> dict[str, Any]:
     }
 
 
+def read_pages(out: Path) -> dict[str, Mapping[str, Any]]:
+    """Reads what the studies wrote for the page; raises StoreError if one is missing."""
+    found = {}
+    for name in STUDIES:
+        path = out / PAGE.format(name)
+        if not path.is_file():
+            raise StoreError(f"{path} does not exist.", hint="Leave --tables-only out to measure it.")
+        found[name] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the blocks of docs/knockouts.md, and writes them, the picture, and the agreement that boards show."""
+    pages = read_pages(work.out)
+    blocks = {name: text for page in pages.values() for name, text in page["blocks"].items()}
+    if docs:
+        (docs.parent / KEPT_IN).mkdir(parents=True, exist_ok=True)
+        replace_model(docs.parent / KEPT_IN / FILE, read_agreements(work.out / AGREEMENT.format(DRAWN)))
+        write_blocks(docs / "knockouts.md", blocks)
+        draw(pages[DRAWN]["bars"], docs / "images" / "knockouts.png")
+    return blocks
+
+
+KEPT = Kept(files=(PAGE.format("*"), AGREEMENT.format("*")))
+MEASUREMENT = Measurement("knockouts", OBSERVED_CLIPS, list_tasks, write_tables, KEPT)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = make_parser("vcorr_tiny.knockouts", __doc__ or "", "runs/knockouts", OBSERVED_CLIPS)
-    options: argparse.Namespace = parser.parse_args(arguments)
-    work = read_work(options)
-    observed_in = work.out / "observed"
-    work.run([[*RUN, "--steps", OBSERVED_STEPS, "--out", str(observed_in)]], ("tiny",))
-    observed = read_observed(RunDirectory.open(observed_in))
-    measured = measure(observed, work.out / "studies", {"device": work.device})
-    blocks = make_blocks(measured)
-    if options.docs:
-        study, results = measured["layers"]
-        rows = list_agreements(study, results, StudyFolder.of(study, work.out / "studies").id)
-        replace_model(options.docs.parent / KEPT / FILE, rows)
-        write_blocks(options.docs / "knockouts.md", blocks)
-        draw(measured["layers"], options.docs / "images" / "knockouts.png")
-    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
-    return 0
+    return MEASUREMENT.run(MEASUREMENT.make_parser("knockouts", __doc__ or "").parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vcorr import StoreError, installed, unknown_name
+from vcorr import StoreError, installed
 from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Command, Work
 from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.sprites.level_names import HARD, LEVEL_NAMES
+from vcorr_tiny.task_pool import Task
 
 CLIPS, FEW = 64, 16
 """Clips of the main pieces, and of pieces that take long or that a smaller table shows."""
@@ -237,35 +238,23 @@ def _comparable(spec: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------------------- measuring
 
 
-def choose(pieces: Sequence[Piece], only: Collection[str]) -> list[Piece]:
-    """Returns the pieces whose names begin with one of `only`, or all if it is empty.
-
-    Raises:
-        UsageError: no piece begins with one of them.
-    """
-    for beginning in only:
-        if not any(piece.name.startswith(beginning) for piece in pieces):
-            raise unknown_name("piece", beginning, [piece.name for piece in pieces], hint="--list prints all pieces.")
-    return [piece for piece in pieces if is_chosen(piece, only)]
+SECONDS = {"generate": 4.0, "renoise": 2.5, "heads": 2.0, "untrained": 1.5, "invert": 12.0, "zncc-search": 2.5}
+"""About how long a clip takes, by the kind of piece; other pieces take half a second."""
 
 
-def is_chosen(piece: Piece, only: Collection[str]) -> bool:
-    """Returns whether `only` names a piece by the beginning of its name, or is empty."""
-    return not only or piece.name.startswith(tuple(only))
+def task_of(work: Work, piece: Piece) -> Task:
+    """Returns the task of a piece. One that was interrupted goes on."""
+    return Task(piece.name, lambda: command_of(work, piece), seconds=estimate(work, piece))
 
 
-def measure(work: Work, pieces: Sequence[Piece]) -> None:
-    """Runs the pieces that `work.only` names. A piece that was interrupted goes on.
-
-    Raises:
-        UsageError: no piece has such a name.
-        VcorrError: a command failed.
-    """
-    if not work.tables_only:
-        work.run_commands([command_of(work, piece) for piece in choose(pieces, work.only)], {XFEAT})
+def estimate(work: Work, piece: Piece) -> float:
+    """Returns about how many seconds a piece takes."""
+    kind = next((kind for kind in SECONDS if piece.name.startswith(kind)), "")
+    return 8.0 + SECONDS.get(kind, 0.5) * min(work.limit, piece.clips)
 
 
 def command_of(work: Work, piece: Piece) -> Command:
     """Returns the command of a piece with folder and number of clips."""
     clips = str(min(work.limit, piece.clips))
-    return Command((*piece.arguments, "--out", str(work.out / piece.folder), "--limit", clips), piece.is_network)
+    words = (*piece.arguments, "--out", str(work.out / piece.folder), "--limit", clips)
+    return Command(words, piece.is_network, optional=piece.model == XFEAT)

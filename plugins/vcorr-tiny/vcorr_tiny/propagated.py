@@ -6,14 +6,16 @@ matches best on clips of another split.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from vcorr import StoreError
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
+from vcorr_tiny.command_runs import Command, Work, end
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.task_pool import Task
 from vcorr_tiny.tracked import Entrant, Place, make_comparison, make_table, read_runs
 
 CLIPS, CHOOSING = 16, 8
@@ -32,17 +34,26 @@ ENTRANTS = (
 )
 
 
-def measure(work: Work, place: Place) -> None:
-    """Carries the masks of one place with everything, or goes on with its runs."""
-    choose_site(work)
-    work.run_commands([_command(work, place, entrant) for entrant in ENTRANTS])
+def list_tasks(work: Work) -> list[Task]:
+    """Returns the tasks: the choice of the site, and one per place and entrant."""
+    entrants = [
+        Task(
+            f"{place.name}-{entrant.folder}",
+            partial(_command, work, place, entrant),
+            (CHOICE,) if entrant is EMBEDDED else (),
+            8 + (15.0 if entrant.is_network else 4.0) * work.limit,
+        )
+        for place in PLACES
+        for entrant in ENTRANTS
+    ]
+    return [Task(CHOICE, partial(choose_site, work), seconds=20.0), *entrants]
 
 
-def choose_site(work: Work) -> None:
-    """Matches with every layer of the embedded model at the last step, on a few clips of another split."""
+def choose_site(work: Work) -> Command:
+    """Returns the command that matches with every layer of the embedded model, on a few clips of another split."""
     words = ("run", *EMBEDDED.words, "--steps", "last", *CHOSEN_AT.words, "--set", "data.split=validation")
-    out = ("--limit", str(CHOOSING), "--out", str(work.out / CHOICE))
-    work.run_commands([Command((*words, *out), on_device=True)])
+    out = ("--limit", str(min(work.limit, CHOOSING)), "--out", str(work.out / CHOICE))
+    return Command((*words, *out), on_device=True)
 
 
 def find_choice(out: Path) -> RunDirectory:
@@ -60,7 +71,7 @@ def _command(work: Work, place: Place, entrant: Entrant) -> Command:
 
 
 def _folder(out: Path, place: Place, entrant: Entrant) -> Path:
-    return out / REPORTED / place.name / "-".join(word.strip("-") for word in entrant.words)
+    return out / REPORTED / place.name / entrant.folder
 
 
 def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
@@ -80,19 +91,21 @@ def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
         yield f"propagated-{place.name}", f"{tables}\n\n{limit} clips of `sprites`, `{place.name}`, in percent.{site}"
 
 
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the blocks of docs/tracking.md about masks, and writes them."""
+    blocks = dict(page_blocks(work.out, work.limit))
+    if docs:
+        write_blocks(docs / "tracking.md", blocks)
+    return blocks
+
+
+KEPT = Kept(tuple(COLUMNS.values()), for_boards=True)
+MEASUREMENT = Measurement("propagation", CLIPS, list_tasks, write_tables, KEPT)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = make_parser("vcorr_tiny.propagated", __doc__ or "", "runs/propagation", CLIPS, "entrants")
-    options = parser.parse_args(arguments)
-    work = read_work(options)
-    if not work.tables_only:
-        for place in PLACES:
-            measure(work, place)
-    blocks = dict(page_blocks(work.out, work.limit))
-    if options.docs:
-        write_blocks(options.docs / "tracking.md", blocks)
-    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
-    return 0
+    return MEASUREMENT.run(MEASUREMENT.make_parser("propagated", __doc__ or "").parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the same captions under the same tracker.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -23,11 +22,13 @@ from vcorr.runner.generated_videos import RunVideos
 from vcorr.stats.intervals import mean_interval
 from vcorr.store.arrow_files import write_table
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
+from vcorr_tiny.command_runs import Call, Command, Work, end
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.fault_doses import MELT, SPLIT
+from vcorr_tiny.measurements import Kept, Measurement, copy_picture
 from vcorr_tiny.rigid_layers import RigidLayers, score_departure
 from vcorr_tiny.statements import Difference, write_blocks
+from vcorr_tiny.task_pool import Task
 from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, read_or_make, settings_digest
 
 CLIPS = 16
@@ -37,6 +38,11 @@ METRIC = RigidLayers.primary
 KNOWN, FOUND = "exact tracks, known layers", "exact tracks, found layers"
 TRACKED = f"tracks of {TRACKERS[0]}, found layers"
 RENDERED, GENERATED = "rendered", "generated"
+BENDING, DEPARTURES = "bending", "departures"
+"""Tasks, next to the one that generates."""
+TABLE, PICTURE = "rigid-layers.arrow", "video-rigid.png"
+KEPT_IN = Path("leaderboards", "video-scores")
+"""Where the table is kept, next to the folder of the pages."""
 SIZE = (128, 128)
 COMMAND = ("generate", "--model", "tiny", "--data", "sprites", "--num-steps", "20", "--cfg", "2")
 """Generates a video per clip from its caption, as for docs/findings.md."""
@@ -132,13 +138,6 @@ def _say_mean(values: NDArray[np.float64]) -> str:
     return mean if np.isnan(found.low) else f"{mean} ({float(found.low):.2f} … {float(found.high):.2f})"
 
 
-def store_bending(work: Work) -> pa.Table:
-    """Returns the departures of bent clips; they are measured once for a number of clips, and read after that."""
-    path = work.out / settings_digest() / f"bending-{work.limit}.arrow"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return read_or_make(path, lambda: measure_bending(work.limit))
-
-
 def to_table(rows: Iterable[ScoreRow]) -> pa.Table:
     """Returns rows as a table of scores."""
     return pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA)
@@ -156,29 +155,54 @@ def find_generated(out: Path) -> RunDirectory:
     return max(found, key=lambda run: str(run.record()["updated"]))
 
 
+def list_tasks(work: Work) -> list[Task]:
+    """Returns the tasks: bent clips, which need no network, generated videos, and how far those depart."""
+    words = (*COMMAND, "--limit", str(work.limit), "--out", str(work.out / GENERATED))
+    bent = Call("vcorr_tiny.rigid_scores:store_bending", (work.out, work.limit))
+    scored = Call("vcorr_tiny.rigid_scores:store_generated", (work.out, work.limit))
+    return [
+        Task(BENDING, lambda: bent, seconds=8 + 12.0 * work.limit),
+        Task(GENERATED, lambda: Command(words, on_device=True), seconds=8 + 5.0 * work.limit),
+        Task(DEPARTURES, lambda: scored, (BENDING, GENERATED), 8 + 2.0 * work.limit),
+    ]
+
+
+def store_bending(out: str, limit: int) -> pa.Table:
+    """Returns the departures of bent clips; they are measured once for a number of clips, and read after that."""
+    path = Path(out, settings_digest(), f"bending-{limit}.arrow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return read_or_make(path, lambda: measure_bending(limit))
+
+
+def store_generated(out: str, limit: int) -> None:
+    """Writes the table of all departures, and draws some of the generated videos next to rendered clips."""
+    run = find_generated(Path(out))
+    table = pa.concat_tables([store_bending(out, limit), to_table(measure_generated(run))])
+    write_table(Path(out, TABLE), table)
+    draw_pairs(run, table, Path(out, PICTURE))
+
+
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the blocks of docs/video-scores.md about rigid layers, and writes them, the picture and the table."""
+    path = work.out / TABLE
+    if not path.is_file():
+        raise StoreError(f"{path} does not exist.", hint="Leave --tables-only out to measure it.")
+    table = pa.ipc.open_file(path).read_all()
+    blocks = {"rigid-rendered": table_of_bending(table), "rigid-generated": table_of_generated(table)}
+    if docs:
+        write_blocks(docs / "video-scores.md", blocks)
+        copy_picture(work.out / PICTURE, docs)
+        (docs.parent / KEPT_IN).mkdir(parents=True, exist_ok=True)
+        write_table(docs.parent / KEPT_IN / TABLE, table)
+    return blocks
+
+
+MEASUREMENT = Measurement("video-scores", CLIPS, list_tasks, write_tables, Kept(files=(TABLE, PICTURE)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = make_parser("vcorr_tiny.rigid_scores", __doc__ or "", "runs/video-scores", CLIPS)
-    parser.add_argument("--keep", type=Path, help="folder that keeps the table of all scores")
-    options = parser.parse_args(arguments)
-    work = read_work(options)
-    path = work.out / "rigid-layers.arrow"
-    if not work.tables_only:
-        bending = store_bending(work)
-        words = (*COMMAND, "--limit", str(work.limit), "--out", str(work.out / GENERATED))
-        work.run_commands([Command(words, on_device=True)])
-        generated = to_table(measure_generated(find_generated(work.out)))
-        write_table(path, pa.concat_tables([bending, generated]))
-    table = pa.ipc.open_file(path).read_all()
-    if options.keep:
-        options.keep.mkdir(parents=True, exist_ok=True)
-        write_table(options.keep / path.name, table)
-    blocks = {"rigid-rendered": table_of_bending(table), "rigid-generated": table_of_generated(table)}
-    if options.docs:
-        write_blocks(options.docs / "video-scores.md", blocks)
-        draw_pairs(find_generated(work.out), table, options.docs / "images" / "video-rigid.png")
-    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
-    return 0
+    return MEASUREMENT.run(MEASUREMENT.make_parser("rigid_scores", __doc__ or "").parse_args(arguments))
 
 
 if __name__ == "__main__":

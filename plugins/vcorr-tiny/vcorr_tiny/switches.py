@@ -8,9 +8,9 @@ sign-flip test, corrected by Holm for all differences of the page.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +21,11 @@ from vcorr.stats.intervals import Bounded, mean_interval, no_interval_reason, sk
 from vcorr.stats.series import Series, series
 from vcorr.stats.sites import SiteId
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr_tiny.command_runs import Work, end, make_parser, read_work
+from vcorr_tiny.command_runs import Command, Work, end
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.reported_rows import ALL_POINTS, MOVING
 from vcorr_tiny.statements import Difference, Statement, correct, say_too_few, write_blocks
+from vcorr_tiny.task_pool import Task
 
 MODEL = ("--model", "tiny", "--data", "sprites")
 METRIC, CHOSEN_BY = ALL_POINTS, MOVING
@@ -32,6 +34,8 @@ LAYERS = 3
 """Number of layers that are measured: the best ones by skill of query-key matching at the cleanest step."""
 STEPS = "42,49"
 NOT_IN_RUNS = ("guidance_mask",)
+CHOICE, FLOAT32, BFLOAT16 = "choice", "float32", "bfloat16"
+"""The tasks, and the folders of their runs."""
 
 CORRECTED, DIFFTRACK = DEFAULT_VARIANT.text, "difftrack"
 SECOND_SOFTMAX = f"{CORRECTED}+second_softmax=true"
@@ -111,23 +115,40 @@ def best_layers(run: RunDirectory) -> tuple[int, ...]:
     return tuple(int(qk.sites[i]["layer"]) for i in order[:LAYERS])
 
 
-def run_choice(work: Work) -> RunDirectory:
-    """Runs a few clips of another split, by which layers are chosen, or reuses their run."""
-    few = replace(work, limit=CHOOSING)
-    return _run(few, "choice", ["--probe", "qk", "--steps", "last", "--set", "data.split=validation"])
+def list_tasks(work: Work) -> list[Task]:
+    """Returns the tasks: a few clips of another split choose layers, then the float32 run; and the bfloat16 run."""
+    return [
+        Task(CHOICE, lambda: command_choice(work), seconds=20.0),
+        Task(FLOAT32, lambda: command_float32(work), (CHOICE,), 8 + 6.0 * work.limit),
+        Task(BFLOAT16, lambda: command_bfloat16(work), seconds=8 + 2.0 * work.limit),
+    ]
 
 
-def run_float32(work: Work, layers: Iterable[int]) -> RunDirectory:
-    """Runs all variants in float32 at the chosen layers, or reuses their run."""
+def command_choice(work: Work) -> Command:
+    """Returns the command that runs a few clips of another split, by which layers are chosen."""
+    asked = ["--probe", "qk", "--steps", "last", "--set", "data.split=validation"]
+    return _command(_for_choice(work), CHOICE, asked)
+
+
+def command_float32(work: Work) -> Command:
+    """Returns the command that runs all variants in float32 at the chosen layers."""
+    layers = best_layers(find_run(_for_choice(work), CHOICE))
     where = ["--layers", ",".join(map(str, sorted(layers))), "--steps", STEPS]
     what = ["--probe", "qk,feature,attention", "--set", f"variant={','.join(all_variants())}"]
-    return _run(work, "float32", [*what, *where])
+    return _command(work, FLOAT32, [*what, *where])
 
 
-def run_bfloat16(work: Work) -> RunDirectory:
-    """Runs the second softmax in bfloat16 at the cleanest step, at every layer, also where attention is flat."""
+def command_bfloat16(work: Work) -> Command:
+    """Returns the command that runs the second softmax in bfloat16, at the cleanest step and at every layer.
+
+    There it also changes predictions where attention is flat.
+    """
     what = ["--probe", "qk", "--steps", "last", "--set", f"variant={CORRECTED},{SECOND_SOFTMAX}"]
-    return _run(work, "bfloat16", what, dtype="bfloat16")
+    return _command(work, BFLOAT16, what, dtype="bfloat16")
+
+
+def _for_choice(work: Work) -> Work:
+    return replace(work, limit=min(work.limit, CHOOSING))
 
 
 def read_measured(run: RunDirectory) -> Measured:
@@ -137,10 +158,15 @@ def read_measured(run: RunDirectory) -> Measured:
     return Measured(found, tuple(sorted(set(scores["clip"].to_pylist()))))
 
 
-def _run(work: Work, folder: str, arguments: Sequence[str], dtype: str = "float32") -> RunDirectory:
-    """Runs a command in a folder of its own; returns the last run of this folder."""
+def _command(work: Work, folder: str, arguments: Sequence[str], dtype: str = "float32") -> Command:
+    """Returns a command whose run is in a folder of its own."""
+    where = ("--limit", str(work.limit), "--out", str(work.out / folder))
+    return Command(("run", *MODEL, *arguments, *where), on_device=True, dtype=dtype)
+
+
+def find_run(work: Work, folder: str) -> RunDirectory:
+    """Returns the newest run of a folder; raises StoreError if there is none over the number of clips."""
     out = work.out / folder
-    work.run([["run", *MODEL, *arguments, "--out", str(out)]], ("tiny",), dtype)
     found = [run for run in find_runs(out) if run.record()["clips"]["total"] == work.limit]
     if not found:
         raise StoreError(f"No run over {work.limit} clips is in {out}.", hint="Leave --tables-only out to run it.")
@@ -261,16 +287,23 @@ def page_block(whole: Measured, half: Measured, layers: Sequence[int]) -> str:
     return "\n\n".join(parts)
 
 
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the block of docs/switches.md, and writes it."""
+    layers = best_layers(find_run(_for_choice(work), CHOICE))
+    whole, half = (read_measured(find_run(work, folder)) for folder in (FLOAT32, BFLOAT16))
+    blocks = {"switch-costs": page_block(whole, half, layers)}
+    if docs:
+        write_blocks(docs / "switches.md", blocks)
+    return blocks
+
+
+KEPT = Kept(tuple(sorted({CHOSEN_BY, *(column.metric for column in COLUMNS)})))
+MEASUREMENT = Measurement("switches", REPORTED, list_tasks, write_tables, KEPT)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    options = make_parser("vcorr_tiny.switches", __doc__ or "", "runs/switches", REPORTED).parse_args(arguments)
-    work = read_work(options)
-    layers = best_layers(run_choice(work))
-    block = page_block(read_measured(run_float32(work, layers)), read_measured(run_bfloat16(work)), layers)
-    if options.docs:
-        write_blocks(options.docs / "switches.md", {"switch-costs": block})
-    sys.stdout.write(f"{block}\n")
-    return 0
+    return MEASUREMENT.run(MEASUREMENT.make_parser("switches", __doc__ or "").parse_args(arguments))
 
 
 if __name__ == "__main__":

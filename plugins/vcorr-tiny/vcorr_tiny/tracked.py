@@ -6,22 +6,24 @@ the embedded model and its threshold of visibility are chosen on clips of anothe
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import StoreError
+from vcorr import StoreError, installed
 from vcorr.stats.intervals import mean_interval, no_interval_reason
 from vcorr.stats.series import Series, gather
 from vcorr.stats.sign_flips import holm, show_p, sign_flip_test
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.tracking.presets import find_preset
-from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
+from vcorr_tiny.command_runs import Command, Work, end
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.task_pool import Task
 
 CLIPS, CHOOSING = 16, 8
 """Clips that are reported, and clips of another split that choose."""
@@ -39,10 +41,13 @@ COLUMNS = {
 """Columns of the table: titles, and the columns of scores."""
 COMPARED = {title: COLUMNS[title] for title in ("delta_avg", "AJ", "AJ after occlusion")}
 """Columns in which the embedded model is compared with every other entrant."""
+SECONDS = {"zncc-search": 12.0, "dense-search": 6.0, "tiny `qk`": 30.0, "tiny `heft`": 30.0, "tiny `latent`": 15.0}
+"""About how long a clip takes, by the name of the entrant; others take two seconds."""
 _FLOOR = "nothing moves, everything is visible"
 REPORTED, CHOICE = "reported", "choice"
 _HEADS = f"{HEFT}-heads"
 """Folder of the run that chooses the head."""
+_CHOOSE_HEAD, _CHOOSE_HEFT = f"choose-{_HEADS}", f"choose-{HEFT}-threshold"
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,17 @@ CHOSEN_AT = PLACES[1]
 
 @dataclass(frozen=True)
 class Entrant:
-    """What follows points. words: of `vcorr track`. optional: left out if its package is missing."""
+    """What follows points. words: of `vcorr track`. optional: left out if its plugin or a package is missing."""
 
     name: str
     words: tuple[str, ...]
     is_network: bool = False
     optional: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its runs, and in the names of tasks."""
+        return "-".join(word.strip("-") for word in self.words)
 
 
 EMBEDDED = Entrant("tiny `qk`", ("--model", "tiny", "--probe", "qk"), is_network=True)
@@ -100,44 +110,61 @@ class Measured:
 # ------------------------------------------------------------------------------------------------------------ measuring
 
 
-def measure(work: Work, place: Place) -> None:
-    """Follows the points of one place with everything, or goes on with its runs."""
-    entrants = [entrant for entrant in ENTRANTS if not work.only or entrant.name in work.only]
-    if EMBEDDED in entrants:
-        choose_layer(work)
-    if ONE_HEAD in entrants:
-        choose_head(work)
-    commands = [_command(work, place, entrant) for entrant in entrants]
-    work.run_commands(commands, optional=[e.words[1] for e in ENTRANTS if e.optional])
+def list_tasks(work: Work) -> list[Task]:
+    """Returns the tasks: those that choose layer, head and thresholds, and one per place and entrant."""
+    needs = {EMBEDDED: tuple(_name_layer(layer) for layer in LAYERS), ONE_HEAD: (_CHOOSE_HEFT,)}
+    entrants = [
+        Task(
+            f"{place.name}-{entrant.folder}",
+            partial(_command, work, place, entrant),
+            needs.get(entrant, ()),
+            8 + SECONDS.get(entrant.name, 2.0) * work.limit,
+        )
+        for place in PLACES
+        for entrant in ENTRANTS
+        if not entrant.optional or entrant.words[1] in installed().models.names()
+    ]
+    few = min(work.limit, CHOOSING)
+    return [*list_choices(work, 8 + SECONDS[EMBEDDED.name] * few), *entrants]
 
 
-def choose_layer(work: Work) -> None:
-    """Tries the layers of the embedded model on a few clips of another split."""
-    work.run_commands(
-        [
-            _choice(work, str(layer), ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last"))
-            for layer in LAYERS
-        ]
-    )
+def list_choices(work: Work, seconds: float) -> list[Task]:
+    """Returns the tasks on a few clips of another split.
 
-
-def choose_head(work: Work) -> None:
-    """Matches with every head of every layer as the preset does, then tracks with the best one to find a threshold.
-
-    Both read the same few clips of another split; a pass for matching reads their first 17 frames.
+    The layers of the embedded model are tried. For the preset, every head of every layer matches as it does; then the
+    best one tracks, to find a threshold. A pass for matching reads the first 17 frames.
     """
+    return [
+        *(Task(_name_layer(layer), partial(_try_layer, work, layer), seconds=seconds) for layer in LAYERS),
+        Task(_CHOOSE_HEAD, partial(_match_heads, work), seconds=seconds / 2),
+        Task(_CHOOSE_HEFT, partial(_track_head, work), (_CHOOSE_HEAD,), 2 * seconds),
+    ]
+
+
+def _name_layer(layer: int) -> str:
+    return f"choose-layer-{layer}"
+
+
+def _try_layer(work: Work, layer: int) -> Command:
+    return _choice(work, str(layer), ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last"))
+
+
+def _match_heads(work: Work) -> Command:
     preset = find_preset(HEFT)
     asked = {**preset.probe_options, "heads": "each"}
     words = [word for name, value in asked.items() for word in ("--set", f"probe.{name}={value}")]
     matching = ("run", "--model", "tiny", "--probe", preset.probe, "--steps", preset.steps, *words)
-    work.run_commands([_choice(work, _HEADS, (*matching, *_ONE_PASS))])
-    best = ("--from", str(_find_one(work.out, _HEADS)))
-    work.run_commands([_choice(work, HEFT, ("track", *ONE_HEAD.words, *best))])
+    return _choice(work, _HEADS, (*matching, *_ONE_PASS))
+
+
+def _track_head(work: Work) -> Command:
+    return _choice(work, HEFT, ("track", *ONE_HEAD.words, "--from", str(_find_one(work.out, _HEADS))))
 
 
 def _choice(work: Work, name: str, words: Sequence[str]) -> Command:
     """Returns a command that reads clips of another split. name: of the folder of its run."""
-    split = ("--set", "data.split=validation", "--limit", str(CHOOSING), "--out", str(work.out / CHOICE / name))
+    few = str(min(work.limit, CHOOSING))
+    split = ("--set", "data.split=validation", "--limit", few, "--out", str(work.out / CHOICE / name))
     return Command((words[0], *CHOSEN_AT.words, *words[1:], *split), on_device=True)
 
 
@@ -176,11 +203,12 @@ def _command(work: Work, place: Place, entrant: Entrant) -> Command:
     }
     site = ("--from", str(choices[entrant](work.out))) if entrant in choices else ()
     where = ("--limit", str(work.limit), "--out", str(_folder(work.out, place, entrant)))
-    return Command(("track", *entrant.words, *site, *place.words, *where), on_device=entrant.is_network)
+    words = ("track", *entrant.words, *site, *place.words, *where)
+    return Command(words, on_device=entrant.is_network, optional=entrant.optional)
 
 
 def _folder(out: Path, place: Place, entrant: Entrant) -> Path:
-    return out / REPORTED / place.name / "-".join(word.strip("-") for word in entrant.words)
+    return out / REPORTED / place.name / entrant.folder
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -300,23 +328,21 @@ def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
         yield f"tracked-{place.name}", f"{tables}\n\n{limit} clips of 24 frames, in percent. {choice}"
 
 
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the blocks of docs/tracking.md about tracks, and writes them."""
+    blocks = dict(page_blocks(work.out, work.limit))
+    if docs:
+        write_blocks(docs / "tracking.md", blocks)
+    return blocks
+
+
+KEPT = Kept(tuple(COLUMNS.values()), for_boards=True)
+MEASUREMENT = Measurement("tracking", CLIPS, list_tasks, write_tables, KEPT)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = make_parser("vcorr_tiny.tracked", __doc__ or "", "runs/tracking", CLIPS, "entrants")
-    parser.add_argument("--places", default="", metavar="NAME[,NAME]", help="run only at these places, make no table")
-    options = parser.parse_args(arguments)
-    work = read_work(options)
-    places = [place for place in PLACES if not options.places or place.name in options.places.split(",")]
-    if not work.tables_only:
-        for place in places:
-            measure(work, place)
-    if work.only or options.places:
-        return 0
-    blocks = dict(page_blocks(work.out, work.limit))
-    if options.docs:
-        write_blocks(options.docs / "tracking.md", blocks)
-    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
-    return 0
+    return MEASUREMENT.run(MEASUREMENT.make_parser("tracked", __doc__ or "").parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ it, a sentence says how smooth the diagonal of the best head is, over points tha
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,10 @@ from vcorr.stats.series import Series, series
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.shards import read_shard
-from vcorr_tiny.command_runs import end, make_parser, read_work
+from vcorr_tiny.command_runs import Call, Command, Work, end
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.task_pool import Task
 
 RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
 STEPS = "last"
@@ -38,6 +39,10 @@ CLIPS = 16
 ACCURACY = "matching_accuracy_moving"
 SHORTCUTS = (*(f"trait_{name}" for name in TRAITS), "attention_cross", "confidence_cross")
 """Columns that need no tracks: the traits, and the two that DiffTrack ranks layers by."""
+HEADS, SMOOTHNESS = "heads", "smoothness"
+"""The tasks."""
+SAID = "smoothness.txt"
+"""The file with the sentence about smoothness, so that pages need no predictions."""
 WIDTH = 124
 """Letters per line of a page."""
 STAYS, MOVES = 2.0, 12.0
@@ -222,17 +227,39 @@ def _span(interval: Interval, form: str) -> str:
     return f"{float(interval.low):{form}} … {float(interval.high):{form}}"
 
 
+def list_tasks(work: Work) -> list[Task]:
+    """Returns the tasks: the run, then the sentence for which its predictions are read."""
+    words = (*RUN, "--steps", STEPS, "--limit", str(work.limit), "--out", str(work.out))
+    return [
+        Task(HEADS, lambda: Command(words, on_device=True), seconds=8 + 5.0 * work.limit),
+        Task(SMOOTHNESS, lambda: Call("vcorr_tiny.traits:store_smoothness", (work.out,)), (HEADS,), 20.0),
+    ]
+
+
+def store_smoothness(out: str) -> None:
+    """Writes what `say_smoothness` says of the newest run below `out` into a file next to it."""
+    folder = Path(out)
+    text = say_smoothness(find_newest(folder), read_measured(folder).accuracy)
+    (folder / SAID).write_text(text + "\n", encoding="utf-8")
+
+
+def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
+    """Makes the block of docs/probes.md, and writes it."""
+    said = work.out / SAID
+    if not said.is_file():
+        raise StoreError(f"{said} does not exist.", hint="Leave --tables-only out to measure it.")
+    text = f"{trait_table(read_measured(work.out))}\n\n{said.read_text(encoding='utf-8').strip()}"
+    if docs:
+        write_blocks(docs / "probes.md", {"traits": text})
+    return {"traits": text}
+
+
+MEASUREMENT = Measurement("traits", CLIPS, list_tasks, write_tables, Kept((ACCURACY, *SHORTCUTS), (SAID,)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    options = make_parser("vcorr_tiny.traits", __doc__ or "", "runs/traits", CLIPS).parse_args(arguments)
-    work = read_work(options)
-    work.run([[*RUN, "--steps", STEPS, "--out", str(work.out)]], ("tiny",))
-    measured = read_measured(work.out)
-    text = f"{trait_table(measured)}\n\n{say_smoothness(find_newest(work.out), measured.accuracy)}"
-    if options.docs:
-        write_blocks(options.docs / "probes.md", {"traits": text})
-    sys.stdout.write(f"{text}\n")
-    return 0
+    return MEASUREMENT.run(MEASUREMENT.make_parser("traits", __doc__ or "").parse_args(arguments))
 
 
 if __name__ == "__main__":

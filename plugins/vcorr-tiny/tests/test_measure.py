@@ -1,0 +1,155 @@
+"""Everything is measured in one pool; pages and boards are made of small copies, past failures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from vcorr_tiny import accelerated, knockouts, measure, traits
+from vcorr_tiny.command_runs import Command, Work
+from vcorr_tiny.measurements import Kept
+from vcorr_tiny.task_pool import Task
+
+from vcorr import StoreError
+from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.store.schema import ScoreRow
+from vcorr.store.shards import write_shard
+from vcorr.studies.accelerator_rows import TABLE, AcceleratorRow
+from vcorr.studies.knockout_agreements import AgreementRow, read_agreements, write_agreements
+
+
+def store(folder: Path, fingerprint: str, *metrics: str) -> RunDirectory:
+    """Writes a run of one clip with a row per metric."""
+    run = RunDirectory.create(folder, fingerprint * 64)
+    rows = [ScoreRow(clip="c", probe="qk", metric=name, value=0.5) for name in metrics]
+    write_shard(run.shard("scores", "c"), "scores", rows, "f")
+    (run.path / "predictions" / "large").write_bytes(b"x" * 1000)
+    run.write_record({"clips": {"total": 1}, "fingerprints": {}}, "complete")
+    return run
+
+
+def read_metrics(folder: Path) -> set[str]:
+    """Returns the metrics of the only run in a folder."""
+    (run,) = find_runs(folder)
+    return set(run.read("scores")["metric"].to_pylist())
+
+
+def test_copies_lie_where_their_runs_do_with_the_wanted_columns_alone(tmp_path) -> None:
+    out, target = tmp_path / "out", tmp_path / "copies"
+    for number, place in enumerate(("a/x", "a/y", "choice")):
+        store(out / place, str(number), "wanted", "other")
+    (out / "page.json").write_text("{}")
+    Kept(("wanted",), ("page*.json",)).copy(out, target)
+    assert [read_metrics(target / place) for place in ("a/x", "a/y", "choice")] == [{"wanted"}] * 3
+    assert (target / "page.json").is_file()
+    assert not list(target.rglob("large"))
+
+
+def test_copies_for_boards_lie_in_one_folder_with_the_columns_of_boards(tmp_path) -> None:
+    out, target = tmp_path / "out", tmp_path / "copies"
+    store(out, "a", "wanted", "other", "matching_accuracy_moving")
+    store(out / "lk-seed0", "b", "wanted")
+    Kept(("wanted",), for_boards=True, one_folder=True).copy(out, target)
+    found = {run.run_id: set(run.read("scores")["metric"].to_pylist()) for run in find_runs(target)}
+    assert found == {"a" * 12: {"wanted", "matching_accuracy_moving"}, "b" * 12: {"wanted"}}
+
+
+def test_tasks_of_all_measurements_are_in_one_pool_and_keep_their_own_number_of_clips(tmp_path) -> None:
+    tasks = {task.name: task for task in measure.list_tasks(Work(tmp_path, 10))}
+    limits = {}
+    for name in ("findings/renoise-hard-seed1", "knockouts/observed", "accelerators/study", "guidance/cag"):
+        words = tasks[name].make().words
+        limits[name.partition("/")[0]] = words[words.index("--limit") + 1]
+        assert words[words.index("--out") + 1].startswith(str(tmp_path / name.partition("/")[0]))
+    assert limits == {"findings": "10", "knockouts": "10", "accelerators": "6", "guidance": "10"}
+    assert tasks["knockouts/heads"].after == ("knockouts/observed",)
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """Makes two measurements of one task each, of which the first one fails."""
+
+    def make_tasks(work: Work, word: str) -> list[Task]:
+        return [Task("only", lambda: Command(("run", "--model", word, "--out", str(work.out))))]
+
+    def pretend(self, made: Command) -> int:
+        store(Path(made.words[-1]), "a", traits.ACCURACY)
+        return int(made.model == "bad")
+
+    monkeypatch.setattr(Work, "run_one", pretend)
+    given = ((measure.accelerated.MEASUREMENT, "bad"), (measure.traits.MEASUREMENT, "good"))
+    made = [
+        measure.Measurement(
+            one.name, one.clips, lambda work, word=word: make_tasks(work, word), one.write_tables, one.kept
+        )
+        for one, word in given
+    ]
+    monkeypatch.setattr(measure, "MEASUREMENTS", made)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_failure_stops_neither_the_others_nor_the_copies(tmp_path, capsys) -> None:
+    line = ["--out", str(tmp_path / "runs"), "--copies", str(tmp_path / "copies")]
+    with pytest.raises(Exception, match="1 of 2 tasks failed: accelerators/only"):
+        measure.main(line)
+    assert read_metrics(tmp_path / "copies" / "traits") == {traits.ACCURACY}
+    assert "Copies: " in capsys.readouterr().err
+
+
+def write_accelerators(folder: Path) -> None:
+    """Writes a stored study of accelerators."""
+    names = ("skill", "denoising_loss", "psnr", "seconds_per_video")
+    folder.mkdir(parents=True)
+    TABLE.write(folder / accelerated.TABLE, [AcceleratorRow(accelerator="fp8", metric=name) for name in names])
+    facts = {"model": "tiny", "clips": 6, "dataset": "sprites", "probe": "qk", "site": "7:49"}
+    (folder / accelerated.RECORD).write_text(json.dumps({**facts, "prompts": 1, "num_steps": 6}))
+
+
+def test_tables_are_made_past_what_is_missing(tmp_path, capsys) -> None:
+    write_accelerators(tmp_path / "copies" / "accelerators")
+    page = tmp_path / "docs" / "accelerators.md"
+    page.parent.mkdir()
+    page.write_text("<!-- accelerators-tiny -->\n<!-- /accelerators-tiny -->\n")
+    line = ["--tables-only", "--out", str(tmp_path / "copies"), "--docs", str(page.parent)]
+    assert measure.main(line) == 1
+    assert "| `fp8` |" in page.read_text()
+    said = capsys.readouterr().err.splitlines()
+    assert "accelerators: tables made" in said
+    assert any(line.startswith("knockouts: ") and "page-layers.json does not exist" in line for line in said)
+
+
+def test_runs_for_boards_replace_the_earlier_ones_and_leave_what_was_not_measured(tmp_path) -> None:
+    results, copies = tmp_path / "results", tmp_path / "copies"
+    for folder in (results, results / "tracking", results / "propagation"):
+        store(folder, "0", "average_jaccard")
+    store(copies / "tracking" / "reported" / "hard" / "tracker-dis", "1", "average_jaccard")
+    store(copies / "tracking" / "choice" / "7", "2", "average_jaccard")
+    measure.keep_for_boards(Work(copies, 9), results)
+    kept = {
+        folder: [run.run_id[0] for run in find_runs(results / folder)] for folder in ("", "tracking", "propagation")
+    }
+    assert kept == {"": ["0"], "tracking": ["1"], "propagation": ["0"]}
+
+
+def test_the_page_of_knockouts_is_made_of_what_the_studies_wrote(tmp_path) -> None:
+    out, docs = tmp_path / "knockouts", tmp_path / "docs"
+    docs.mkdir()
+    shutil.copyfile(Path(__file__).parents[3] / "docs" / "knockouts.md", docs / "knockouts.md")
+    out.mkdir()
+    for name in knockouts.STUDIES:
+        blocks = {f"knockout-{name}": f"About {name}."}
+        bars = [{"layer": 1, "panel": panel, "value": 0.5, "low": None, "high": None} for panel in knockouts.PANELS]
+        page = {"blocks": blocks, "bars": bars if name == knockouts.DRAWN else []}
+        (out / knockouts.PAGE.format(name)).write_text(json.dumps(page))
+        write_agreements(out / knockouts.AGREEMENT.format(name), [AgreementRow(study=name, model="tiny", weights="w")])
+    knockouts.write_tables(Work(out, 1), docs)
+    text = (docs / "knockouts.md").read_text()
+    assert all(f"About {name}." in text for name in knockouts.STUDIES)
+    assert (docs / "images" / "knockouts.png").stat().st_size > 2000
+    (row,) = read_agreements(tmp_path / "leaderboards" / "results" / "knockout-agreement.arrow")
+    assert row.study == "layers"
+    (out / knockouts.PAGE.format("doses")).unlink()
+    with pytest.raises(StoreError, match="page-doses"):
+        knockouts.write_tables(Work(out, 1), None)

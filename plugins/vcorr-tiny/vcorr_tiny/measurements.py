@@ -1,0 +1,93 @@
+"""Describes a measurement of a page, and is the command of each: ``python -m vcorr_tiny.NAME``.
+
+Every measurement has two stages. Its tasks run networks and need neither the pages nor what draws charts. Its tables
+and pictures are made of small copies of what the tasks stored, on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vcorr.board.collecting import collect_runs, find_all_runs
+from vcorr.board.tables.definitions import builtin_boards, metric_names
+from vcorr_tiny.command_runs import Work, make_parser, read_work
+from vcorr_tiny.task_pool import Task, run_tasks
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a small copy holds. columns: of scores, of all runs. files: patterns of other files in the folder.
+
+    for_boards: whether it also holds the columns that boards show. one_folder: whether all copies of runs lie in one
+    folder; else each lies where its run does.
+    """
+
+    columns: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    for_boards: bool = False
+    one_folder: bool = False
+
+    def copy(self, out: Path, target: Path) -> None:
+        """Copies what was measured in `out`.
+
+        Raises:
+            StoreError, UsageError: the copy cannot be written.
+        """
+        target.mkdir(parents=True, exist_ok=True)
+        runs = list(find_all_runs(out)) if self.columns else []
+        columns = (*self.columns, *(metric_names(builtin_boards()) if self.for_boards else ()))
+        for folder in [out] if runs and self.one_folder else sorted({run.path.parent for run in runs}):
+            list(collect_runs(folder, target / folder.relative_to(out), columns))
+        for path in sorted({path for pattern in self.files for path in out.glob(pattern)}):
+            (target / path.relative_to(out)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / path.relative_to(out))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything that one page, or one section, is measured from.
+
+    name: of its folder and before its tasks. clips: their number. list_tasks: returns what runs. write_tables: makes
+    the generated blocks of stored results and returns them by name; with a docs folder, it writes them and the pictures
+    into it.
+    """
+
+    name: str
+    clips: int
+    list_tasks: Callable[[Work], Sequence[Task]]
+    write_tables: Callable[[Work, Path | None], Mapping[str, str]]
+    kept: Kept
+
+    def make_parser(self, module: str, description: str) -> argparse.ArgumentParser:
+        """Returns the parser of its command."""
+        return make_parser(f"vcorr_tiny.{module}", description, f"runs/{self.name}", self.clips)
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Runs what parsed options ask for; returns the exit code.
+
+        Raises:
+            VcorrError: a task failed; the others ran.
+        """
+        work = read_work(options)
+        tasks = self.list_tasks(work)
+        if options.list:
+            sys.stdout.write("".join(f"{task.name}\n" for task in tasks))
+            return 0
+        if not work.tables_only:
+            run_tasks(work, tasks)
+        if work.only:
+            return 0
+        blocks = self.write_tables(work, options.docs)
+        sys.stdout.write("\n\n".join(blocks.values()) + "\n")
+        return 0
+
+
+def copy_picture(picture: Path, docs: Path) -> None:
+    """Copies a picture that was drawn where its videos are into the folder of pictures of the pages."""
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(picture, docs / "images" / picture.name)

@@ -1,0 +1,207 @@
+"""Runs the tasks of a measurement several at a time: long ones first, each after what it needs, and past failures.
+
+What ended well is noted in `tasks.jsonl`, in the folder of the runs. The same work goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vcorr import MissingError, VcorrError, unknown_name
+from vcorr.diffusion import folder_identity
+from vcorr_tiny import seeds
+from vcorr_tiny.command_runs import Call, Command, Work
+
+JOURNAL = "tasks.jsonl"
+LEFT_OUT = -1
+"""Exit code of a task that was left out, because what it needs failed or is not in reach."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One part of a measurement, in one process.
+
+    name: in `--list` and `--only`. make: returns what runs; it may read what the tasks in `after` have stored, and is
+    called when they ended well. seconds: about how long it takes on one core and, if it has a network, on a GPU; it
+    decides the order alone.
+    """
+
+    name: str
+    make: Callable[[], Command | Call]
+    after: tuple[str, ...] = ()
+    seconds: float = 1.0
+
+    def inside(self, measurement: str) -> Task:
+        """Returns the task with the name of its measurement before its own, as where several are measured at once."""
+        after = tuple(f"{measurement}/{name}" for name in self.after)
+        return replace(self, name=f"{measurement}/{self.name}", after=after)
+
+
+def choose(tasks: Sequence[Task], only: Collection[str]) -> list[Task]:
+    """Returns the tasks whose names begin with one of `only`, or all if it is empty.
+
+    Raises:
+        UsageError: no task begins with one of them.
+    """
+    for beginning in only:
+        if not any(task.name.startswith(beginning) for task in tasks):
+            raise unknown_name("task", beginning, [task.name for task in tasks], hint="--list prints all tasks.")
+    return [task for task in tasks if not only or task.name.startswith(tuple(only))]
+
+
+def sort_tasks(tasks: Iterable[Task]) -> list[Task]:
+    """Returns the tasks with the one first that has the longest way to the end: its own time and of what needs it."""
+    every = list(tasks)
+    ways: dict[str, float] = {}
+
+    def measure_way(task: Task) -> float:
+        if task.name not in ways:
+            rest = [measure_way(other) for other in every if task.name in other.after]
+            ways[task.name] = task.seconds + max(rest, default=0.0)
+        return ways[task.name]
+
+    return sorted(every, key=measure_way, reverse=True)
+
+
+def run_tasks(work: Work, tasks: Sequence[Task]) -> None:
+    """Runs the tasks that `work.only` names, `work.jobs` at a time. All that can run do, whatever fails.
+
+    A task that needs one which is not chosen counts on what is stored.
+
+    Raises:
+        UsageError: no task has such a name.
+        VcorrError: tasks failed; it names them.
+    """
+    chosen = sort_tasks(choose(tasks, work.only))
+    codes = _Pool(work, list(chosen)).run()
+    failed = [task.name for task in chosen if codes[task.name] > 0]
+    if failed:
+        raise VcorrError(
+            f"{len(failed)} of {len(chosen)} tasks failed: {', '.join(failed)}.",
+            hint="Repeat the command: what ended well is not run again.",
+        )
+
+
+# -------------------------------------------------------------------------------------------------------------- running
+
+
+@dataclass
+class _Pool:
+    """The tasks that wait and those that run."""
+
+    work: Work
+    waiting: list[Task]
+    codes: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> dict[str, int]:
+        """Runs all tasks; returns their exit codes by name."""
+        journal = Journal(self.work.out, repeat=self.work.reuse == "never")
+        chosen, total = frozenset(task.name for task in self.waiting), len(self.waiting)
+        running: dict[Future[int], Task] = {}
+        with ThreadPoolExecutor(self.work.jobs) as threads:
+            while self.waiting or running:
+                self._leave_out()
+                for task in self._find_ready(chosen)[: self.work.jobs - len(running)]:
+                    self.waiting.remove(task)
+                    running[threads.submit(_run_task, self.work, task, journal)] = task
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future).name
+                    self.codes[name] = future.result()
+                    _say(f"[{len(self.codes)}/{total}] {name}: {_describe(self.codes[name])}")
+        return self.codes
+
+    def _find_ready(self, chosen: frozenset[str]) -> list[Task]:
+        return [
+            task for task in self.waiting if all(self.codes.get(one) == 0 for one in chosen.intersection(task.after))
+        ]
+
+    def _leave_out(self) -> None:
+        """Takes away the tasks that need one which did not end well, and those that need them."""
+        while lost := [task for task in self.waiting if any(self.codes.get(name, 0) for name in task.after)]:
+            for task in lost:
+                needed = next(name for name in task.after if self.codes.get(name, 0))
+                self.waiting.remove(task)
+                self.codes[task.name] = LEFT_OUT if self.codes[needed] == LEFT_OUT else 1
+                _say(f"{task.name}: not run, since {needed} did not end well")
+
+
+def _describe(code: int) -> str:
+    return {0: "done", LEFT_OUT: "left out"}.get(code, f"failed with exit code {code}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _run_task(work: Work, task: Task, journal: Journal) -> int:
+    """Runs a task unless it ended well before; returns its exit code. An expected error is printed with its name."""
+    started = time.monotonic()
+    try:
+        made = task.make()
+        if journal.holds(task.name, made):
+            return 0
+        code = work.run_one(made)
+    except VcorrError as error:
+        _say(f"{task.name}: {error}")
+        return error.exit_code
+    except Exception as error:  # a fault in one task must not end the others
+        _say(f"{task.name}: {type(error).__name__}: {error}")
+        return 1
+    if code == MissingError.exit_code and isinstance(made, Command) and made.optional:
+        _say(f"Left out, since {made.model} is not in reach: vcorr {' '.join(made.words)}")
+        return LEFT_OUT
+    journal.add(task.name, made, code, time.monotonic() - started)
+    return code
+
+
+# -------------------------------------------------------------------------------------------------------------- journal
+
+
+class Journal:
+    """The tasks that ended well in a folder. A task counts only with what it ran then, and with today's networks."""
+
+    def __init__(self, folder: Path, *, repeat: bool = False) -> None:
+        """Reads the journal. repeat: whether nothing in it counts."""
+        self._path = folder / JOURNAL
+        self._networks = _identify_networks()
+        self._known = set() if repeat else {str(line.get("asked")) for line in _read(self._path) if not line["code"]}
+
+    def holds(self, name: str, made: Command | Call) -> bool:
+        """Returns whether a task ended well."""
+        return self._ask(name, made) in self._known
+
+    def add(self, name: str, made: Command | Call, code: int, seconds: float) -> None:
+        """Notes how a task ended."""
+        line = {"name": name, "code": code, "seconds": round(seconds, 1), "asked": self._ask(name, made)}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _ask(self, name: str, made: Command | Call) -> str:
+        """Returns a hash of what decides the result of a task."""
+        return hashlib.sha256(repr((name, made, self._networks)).encode()).hexdigest()[:16]
+
+
+def _identify_networks() -> tuple[str, ...]:
+    """Returns what identifies the networks of all seeds that are there."""
+    folders = [seeds.PIPELINE, *(seeds.FOLDER / str(seed) for seed in seeds.SEEDS)]
+    return tuple(folder_identity(folder) for folder in folders if folder.is_dir())
+
+
+def _read(path: Path) -> list[Mapping[str, object]]:
+    """Returns the lines of a journal; a line that was cut off, as by a power failure, is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [each for each in found if isinstance(each, dict) and "code" in each]
