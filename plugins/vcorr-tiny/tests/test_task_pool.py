@@ -90,9 +90,13 @@ def test_a_task_that_asks_for_something_else_or_of_other_networks_runs_again(ran
     work = Work(tmp_path, 1)
     for word in ("a", "a", "b"):
         run_tasks(work, [task("one", word)])
+    assert ran == ["a", "b"]
+    network = Command(("run", "--model", "network"), on_device=True)
+    tasks = [task("one", "b"), Task("two", lambda: network), task("three", after=("one",))]
+    run_tasks(work, tasks)
     monkeypatch.setattr(task_pool, "_identify_networks", lambda: ("new",))
-    run_tasks(work, [task("one", "b")])
-    assert ran == ["a", "b", "b"]
+    run_tasks(work, tasks)
+    assert sorted(ran[2:]) == ["network", "network", "three", "three"], "what runs no network and needs nothing is kept"
 
 
 def test_a_damaged_journal_loses_the_damaged_line_alone(ran, tmp_path) -> None:

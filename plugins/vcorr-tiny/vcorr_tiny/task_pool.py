@@ -146,7 +146,7 @@ def _run_task(work: Work, task: Task, journal: Journal) -> int:
     started = time.monotonic()
     try:
         made = task.make()
-        if journal.holds(task.name, made):
+        if journal.holds(task, made):
             return 0
         code = work.run_one(made)
     except VcorrError as error:
@@ -158,7 +158,7 @@ def _run_task(work: Work, task: Task, journal: Journal) -> int:
     if code == MissingError.exit_code and isinstance(made, Command) and made.optional:
         _say(f"Left out, since {made.model} is not in reach: vcorr {' '.join(made.words)}")
         return LEFT_OUT
-    journal.add(task.name, made, code, time.monotonic() - started)
+    journal.add(task, made, code, time.monotonic() - started)
     return code
 
 
@@ -166,7 +166,11 @@ def _run_task(work: Work, task: Task, journal: Journal) -> int:
 
 
 class Journal:
-    """The tasks that ended well in a folder. A task counts only with what it ran then, and with today's networks."""
+    """The tasks that ended well in a folder.
+
+    A task counts only with what it ran then. If it runs a network, or needs another task, it also counts only with the
+    networks of that time.
+    """
 
     def __init__(self, folder: Path, *, repeat: bool = False) -> None:
         """Reads the journal. repeat: whether nothing in it counts."""
@@ -174,20 +178,21 @@ class Journal:
         self._networks = _identify_networks()
         self._known = set() if repeat else {str(line.get("asked")) for line in _read(self._path) if not line["code"]}
 
-    def holds(self, name: str, made: Command | Call) -> bool:
+    def holds(self, task: Task, made: Command | Call) -> bool:
         """Returns whether a task ended well."""
-        return self._ask(name, made) in self._known
+        return self._ask(task, made) in self._known
 
-    def add(self, name: str, made: Command | Call, code: int, seconds: float) -> None:
+    def add(self, task: Task, made: Command | Call, code: int, seconds: float) -> None:
         """Notes how a task ended."""
-        line = {"name": name, "code": code, "seconds": round(seconds, 1), "asked": self._ask(name, made)}
+        line = {"name": task.name, "code": code, "seconds": round(seconds, 1), "asked": self._ask(task, made)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def _ask(self, name: str, made: Command | Call) -> str:
+    def _ask(self, task: Task, made: Command | Call) -> str:
         """Returns a hash of what decides the result of a task."""
-        return hashlib.sha256(repr((name, made, self._networks)).encode()).hexdigest()[:16]
+        networks = self._networks if made.on_device or task.after else ()
+        return hashlib.sha256(repr((task.name, made, networks)).encode()).hexdigest()[:16]
 
 
 def _identify_networks() -> tuple[str, ...]:
