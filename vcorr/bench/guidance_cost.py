@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vcorr.bench.measuring import Progress, choose_model, measure_or_explain, say_nothing
 from vcorr.bench.random_models import Pass, build_model, empty_clip, one_pass
-from vcorr.bench.timing import Timed, time_run
+from vcorr.bench.timing import Turns, time_in_turns
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.passes import PassWatch
 from vcorr.contract.bases import GuidanceBase, with_defaults
-from vcorr.contract.errors import UsageError, VcorrError
 from vcorr.contract.guidance_protocols import COND, PERTURBED, Guidance, GuidedStep, Perturbation
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.diffusion.guiding import describe_model
@@ -26,7 +25,7 @@ from vcorr.interventions.guided_sampling import guide_passes
 from vcorr.plugins.registry import Registry
 from vcorr.runner.gaps import Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
-from vcorr.runner.parts import Part, make_part, model_part
+from vcorr.runner.parts import Part, make_part
 from vcorr.runner.spec import RunSpec
 
 _STEP = 0
@@ -40,10 +39,12 @@ class GuidanceCost:
         layers: that are perturbed; empty for none.
         batch: number of guidance branches in a pass.
         plain_ms, guided_ms: median time of a step, in milliseconds.
+        more_ms: median over the rounds of guided - plain: what a user pays for each guided step.
         whole_ms: of a guided step whose perturbed prediction is a whole pass; NaN where it always is.
         three_ms: of a plain step with one more row in the batch; NaN for models that run their branches apart.
         ratio, whole_ratio, three_ratio: medians over the rounds of these times / the plain time.
         plain_gib, guided_gib, three_gib: peak memory on the device, weights included; NaN on a CPU.
+        memory_ratio: guided_gib / three_gib.
         difference: largest difference between the perturbed predictions of the guided step and of a whole pass.
         error: why nothing was measured; then the numbers are NaN or 0.
     """
@@ -56,6 +57,7 @@ class GuidanceCost:
     batch: int = 0
     plain_ms: float = math.nan
     guided_ms: float = math.nan
+    more_ms: float = math.nan
     whole_ms: float = math.nan
     three_ms: float = math.nan
     ratio: float = math.nan
@@ -64,6 +66,7 @@ class GuidanceCost:
     plain_gib: float = math.nan
     guided_gib: float = math.nan
     three_gib: float = math.nan
+    memory_ratio: float = math.nan
     difference: float = math.nan
     error: str = ""
 
@@ -77,18 +80,17 @@ class GuidanceBench:
     hardware: Hardware
     rounds: int = 5
 
-    def run(self) -> GuidanceCost:
+    def run(self, say: Progress = say_nothing) -> GuidanceCost:
         """Builds the model with random weights and times it; a failure is in `error`, so that others are measured."""
         hardware = self.hardware
         blank = GuidanceCost(self.model.entry.name, hardware.name, hardware.dtype, self.guidance.entry.name)
-        try:
-            with torch.no_grad():
-                model = build_model(self.model.create(), hardware.device, hardware.dtype)
-                return _compare(blank, model, self.guidance.create(), self.rounds)
-        except torch.OutOfMemoryError as error:
-            return replace(blank, error=f"out of memory: {str(error).splitlines()[0]}")
-        except VcorrError as error:
-            return replace(blank, error=error.message)
+
+        def measure() -> GuidanceCost:
+            say("building the network")
+            model = build_model(self.model.create(), hardware.device, hardware.dtype)
+            return _compare(blank, model, self.guidance.create(), self.rounds, say)
+
+        return measure_or_explain(blank, hardware.device, measure)
 
 
 def make_guidance_bench(spec: RunSpec, registry: Registry, guidance: str, rounds: int) -> GuidanceBench:
@@ -97,13 +99,7 @@ def make_guidance_bench(spec: RunSpec, registry: Registry, guidance: str, rounds
     Raises:
         UsageError: a name is unknown, an option or device does not exist, or the model cannot be timed.
     """
-    model = model_part(spec, registry)
-    adapter: Any = model.create()
-    if not isinstance(adapter, DiffusersVideoModel):
-        raise UsageError(
-            f"{model.entry.label} is not a diffusers video model, so there is no denoiser to build and time.",
-            hint="See: vcorr list models",
-        )
+    model, adapter = choose_model(spec, registry)
     part = make_part(registry.guidances.get(guidance), spec.options.get("guidance", {}), "guidance")
     made: Guidance = part.create()
     made.perturb(GuidedModel.sites_of(adapter.sites(), adapter.guidance_layers))  # raises before anything is built
@@ -125,7 +121,9 @@ class _Kept(GuidanceBase):
         return self._own.combine(predictions, step)
 
 
-def _compare(blank: GuidanceCost, model: DiffusersVideoModel[Any], guidance: Guidance, rounds: int) -> GuidanceCost:
+def _compare(
+    blank: GuidanceCost, model: DiffusersVideoModel[Any], guidance: Guidance, rounds: int, say: Progress
+) -> GuidanceCost:
     one, layout = one_pass(model), model.layout()
     described, kept = describe_model(model, empty_clip()), _Kept(guidance)
     perturbation = kept.perturb(described.guided_sites)
@@ -135,28 +133,27 @@ def _compare(blank: GuidanceCost, model: DiffusersVideoModel[Any], guidance: Gui
         runs["whole"] = _guide_step(step, kept, replace(described, joins_rows=False))
     if one.batch > 1:
         runs["three"] = Pass(one.module, _add_row(one, layout), one.batch + 1)
-    found = [{name: time_run(run, model.device) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
-    numbers = {
-        name: _summarise(name, [each[name] for each in found], [each["plain"] for each in found]) for name in runs
-    }
-    merged: dict[str, Any] = {key: value for each in numbers.values() for key, value in each.items()}
+    turns = time_in_turns(runs, model.device, rounds, say)
+    merged: dict[str, Any] = {key: value for name in runs for key, value in _summarise(name, turns).items()}
     return replace(
         blank,
         layers=() if perturbation is None else perturbation.layers,
         batch=one.batch,
         difference=_difference(runs, kept),
+        memory_ratio=turns.gib("guided") / turns.gib("three") if "three" in runs else math.nan,
         **merged,
     )
 
 
-def _summarise(name: str, own: list[Timed], plain: list[Timed]) -> dict[str, float]:
+def _summarise(name: str, turns: Turns) -> dict[str, float]:
     """Returns the columns of one kind of step."""
-    found = {f"{name}_ms": statistics.median(each.ms for each in own)}
+    found = {f"{name}_ms": turns.ms(name)}
     if name != "whole":
-        found[f"{name}_gib"] = max(each.gib for each in own)
-    if name != "plain":
-        key = "ratio" if name == "guided" else f"{name}_ratio"
-        found[key] = statistics.median(each.ms / base.ms for each, base in zip(own, plain, strict=True))
+        found[f"{name}_gib"] = turns.gib(name)
+    if name == "guided":
+        found |= {"ratio": turns.ratio(name, "plain"), "more_ms": turns.more_ms(name, "plain")}
+    elif name != "plain":
+        found[f"{name}_ratio"] = turns.ratio(name, "plain")
     return found
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from vcorr.bench.measuring import Progress, choose_model, measure_or_explain, say_nothing
 from vcorr.bench.random_models import Pass, build_model, empty_clip, one_pass
-from vcorr.bench.timing import settle, time_run
+from vcorr.bench.timing import settle, time_in_turns
 from vcorr.capture.captures import Capture
 from vcorr.capture.recorder import Recorder
-from vcorr.contract.errors import UsageError, VcorrError
 from vcorr.data.query_grids import query_grid
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.functional.query_points import QueryPoints
@@ -26,7 +23,7 @@ from vcorr.plugins.registry import Registry
 from vcorr.runner.gaps import Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.index_lists import resolve_layers
-from vcorr.runner.parts import Part, model_part, probe_parts
+from vcorr.runner.parts import Part, probe_parts
 from vcorr.runner.spec import RunSpec
 
 NOISE = 0.5
@@ -99,33 +96,20 @@ class Bench:
     hardware: Hardware
     options: BenchOptions
 
-    def run(self) -> Overhead:
-        """Builds the model with random weights and times it.
-
-        A failure, such as a lack of device memory, is reported in `error`. It is not raised, so that the results of
-        other models are kept.
-        """
+    def run(self, say: Progress = say_nothing) -> Overhead:
+        """Builds the model with random weights and times it; a failure is in `error`, so that others are measured."""
         blank = Overhead(self.model.entry.name, self.hardware.name, self.hardware.dtype, ", ".join(self.probes))
-        try:
-            with torch.no_grad():
-                return self._measure(blank)
-        except torch.OutOfMemoryError as error:
-            return replace(blank, error=f"out of memory: {str(error).splitlines()[0]}")
-        except VcorrError as error:
-            return replace(blank, error=error.message)
-        finally:
-            gc.collect()
-            if torch.device(self.hardware.device).type == "cuda":
-                torch.cuda.empty_cache()
+        return measure_or_explain(blank, self.hardware.device, lambda: self._measure(blank, say))
 
-    def _measure(self, blank: Overhead) -> Overhead:
+    def _measure(self, blank: Overhead, say: Progress) -> Overhead:
+        say("building the network")
         began = time.perf_counter()
         model = build_model(self.model.create(), self.hardware.device, self.hardware.dtype)
         one = one_pass(model, guidance=self.options.guidance, keep_vae=self.options.keep_vae)
         settle(self.hardware.device)
         built = replace(blank, build_s=time.perf_counter() - began)
         probes = {name: probe.create() for name, probe in self.probes.items()}
-        return _compare(built, model, one, self.layers, probes, self.options)
+        return _compare(built, model, one, self.layers, probes, self.options, say)
 
 
 def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Bench:
@@ -134,13 +118,7 @@ def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Benc
     Raises:
         UsageError: a name is unknown, an option, layer or device does not exist, or the model cannot be timed.
     """
-    model = model_part(spec, registry)
-    adapter: Any = model.create()
-    if not isinstance(adapter, DiffusersVideoModel):
-        raise UsageError(
-            f"{model.entry.label} is not a diffusers video model, so there is no denoiser to build and time.",
-            hint="See: vcorr list models",
-        )
+    model, adapter = choose_model(spec, registry)
     sites = adapter.sites()
     adapter.grid(empty_clip(), None)  # raises for a size that the model does not take, before anything is built
     return Bench(
@@ -159,6 +137,7 @@ def _compare(
     layers: frozenset[int],
     probes: Mapping[str, Any],
     options: BenchOptions,
+    say: Progress,
 ) -> Overhead:
     clip = empty_clip()
     grid = model.grid(clip, None)
@@ -172,11 +151,8 @@ def _compare(
 
     counting = _Tokens()
     run_probed({"tokens": counting})  # also warms the device up
-    runs = [
-        (time_run(one, model.device), time_run(partial(run_probed, probes), model.device))
-        for _ in range(options.pairs + 1)
-    ]
-    pairs = runs[1:]
+    runs = {"plain": one, "probed": partial(run_probed, probes)}
+    turns = time_in_turns(runs, model.device, options.pairs, say)
     return replace(
         blank,
         points=len(queries),
@@ -185,11 +161,11 @@ def _compare(
         batch=one.batch,
         parameters=sum(parameter.numel() for parameter in one.module.parameters()),
         layers=len(layers),
-        plain_ms=statistics.median(plain.ms for plain, _ in pairs),
-        probed_ms=statistics.median(other.ms for _, other in pairs),
-        ratio=statistics.median(other.ms / plain.ms for plain, other in pairs),
-        plain_gib=max(plain.gib for plain, _ in pairs),
-        probed_gib=max(other.gib for _, other in pairs),
+        plain_ms=turns.ms("plain"),
+        probed_ms=turns.ms("probed"),
+        ratio=turns.ratio("probed", "plain"),
+        plain_gib=turns.gib("plain"),
+        probed_gib=turns.gib("probed"),
     )
 
 

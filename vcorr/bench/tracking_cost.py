@@ -6,7 +6,6 @@ Shape legend: T frames of a chunk, H x W pixels.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcorr.bench.measuring import Progress, measure_or_explain, say_nothing
 from vcorr.bench.overhead import Bench
 from vcorr.bench.random_models import NUM_STEPS, build_model
-from vcorr.bench.timing import time_run
+from vcorr.bench.timing import time_in_turns
 from vcorr.capture.captures import Capture
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.bases import ProbeBase
@@ -64,23 +64,23 @@ class TrackingCost:
     error: str = ""
 
 
-def measure_tracking(bench: Bench, options: TrackOptions | None = None) -> TrackingCost:
+def measure_tracking(bench: Bench, options: TrackOptions | None = None, say: Progress = say_nothing) -> TrackingCost:
     """Builds the model with random weights and times it; a failure is in `error`, so that other models are measured.
 
     Args:
         bench: model, one probe, layers, device, number of points and of pairs (`make_bench`).
         options: of the tracking.
+        say: shows how far it is.
     """
     (name, part), *_ = bench.probes.items()
     blank = TrackingCost(bench.model.entry.name, bench.hardware.name, bench.hardware.dtype, name)
-    try:
-        with torch.no_grad():
-            model = build_model(bench.model.create(), bench.hardware.device, bench.hardware.dtype)
-            return _compare(blank, model, part.create(), bench, options or TrackOptions(visibility="cycle"))
-    except torch.OutOfMemoryError as error:
-        return replace(blank, error=f"out of memory: {str(error).splitlines()[0]}")
-    except VcorrError as error:
-        return replace(blank, error=error.message)
+
+    def measure() -> TrackingCost:
+        say("building the network")
+        model = build_model(bench.model.create(), bench.hardware.device, bench.hardware.dtype)
+        return _compare(blank, model, part.create(), bench, options or TrackOptions(visibility="cycle"), say)
+
+    return measure_or_explain(blank, bench.hardware.device, measure)
 
 
 def middle_layer(bench: Bench) -> Bench:
@@ -90,7 +90,12 @@ def middle_layer(bench: Bench) -> Bench:
 
 
 def _compare(
-    blank: TrackingCost, model: DiffusersVideoModel[Any], probe: Any, bench: Bench, options: TrackOptions
+    blank: TrackingCost,
+    model: DiffusersVideoModel[Any],
+    probe: Any,
+    bench: Bench,
+    options: TrackOptions,
+    say: Progress,
 ) -> TrackingCost:
     layers, settings = tuple(sorted(bench.layers)), RunSettings(steps=(STEP,), num_steps=NUM_STEPS)
     tracker = CorrespondenceTracker(model, probe, layers, settings, options)
@@ -98,18 +103,15 @@ def _compare(
     network = partial(_run_network, model, clip, tracker, frozenset(probe.needs))
     plain, tracked = network(), partial(tracker.follow, clip)
     tracked()  # encodes the frames, and warms the device up
-    runs = [
-        (time_run(plain, model.device).ms, time_run(tracked, model.device).ms) for _ in range(bench.options.pairs + 1)
-    ]
-    pairs = runs[1:]
+    turns = time_in_turns({"network": plain, "tracker": tracked}, model.device, bench.options.pairs, say)
     return replace(
         blank,
         layers=layers,
         frames=0 if clip.video is None else len(clip.video),
         points=len(clip.queries),
-        pass_ms=statistics.median(own for own, _ in pairs),
-        track_ms=statistics.median(whole for _, whole in pairs),
-        ratio=statistics.median(whole / own for own, whole in pairs),
+        pass_ms=turns.ms("network"),
+        track_ms=turns.ms("tracker"),
+        ratio=turns.ratio("tracker", "network"),
     )
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcorr.cli.views.terminal import console, print_json
+from vcorr.cli.views.terminal import console, print_json, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def _on_device(command: Callable[..., int]) -> Callable[..., int]:
+    """Adds the options that say where a measurement runs."""
+    dtype = click.option(
+        "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+    )
+    device = click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+    return device(dtype(command))
 
 
 @click.group(short_help="Measure what probing, tracking and guiding cost.")
@@ -25,10 +37,7 @@ def bench() -> None:
 )
 @click.option("--no-guidance", is_flag=True, help="Run only the conditional branch, for models that batch guidance.")
 @click.option("--keep-vae", is_flag=True, help="Count the autoencoder's memory too.")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
+@_on_device
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model, or e.g. probe.heads=each."
 )
@@ -60,7 +69,6 @@ def overhead(
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import render
-    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
     quiet_libraries()
     from vcorr.bench.overhead import BenchOptions, make_bench
@@ -70,17 +78,13 @@ def overhead(
 
     given = {"probe": probe, "layers": layers, "device": device, "dtype": dtype}
     options = BenchOptions(points, pairs, not no_guidance, keep_vae)
-    named = [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
+    named = _with_parts(assignments)
     benches = [
         make_bench(build_spec({**given, "model": name}, assignments=named), installed(), options)
         for name in split_names(model)
     ]
-    found = [one.run() for one in benches]
-    if as_json:
-        print_json(_plain_rows(found))
-    else:
-        console().print(render.overhead_table(found))
-    return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
+    found = [one.run(_show_progress(one.model.entry.name)) for one in benches]
+    return _show(found, render.overhead_table, as_json=as_json)
 
 
 @bench.command("track", short_help="Time tracking against the network's own passes, with random weights.")
@@ -89,10 +93,7 @@ def overhead(
 @click.option("--layers", metavar="L[,L]", help="Layers to average.  [default: the middle one]")
 @click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Number of query points.")
 @click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs, after one to warm up.")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
+@_on_device
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the probe.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def track_cost(
@@ -117,7 +118,6 @@ def track_cost(
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import render
-    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
     quiet_libraries()
     from vcorr.bench.overhead import BenchOptions, make_bench
@@ -127,17 +127,13 @@ def track_cost(
     from vcorr.runner.spec import build_spec
 
     given = {"probe": probe, "device": device, "dtype": dtype}
-    named = [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
+    named = _with_parts(assignments)
     found = []
     for name in split_names(model):
         spec = build_spec({**given, "model": name, "layers": layers}, assignments=named)
         bench = make_bench(spec, installed(), BenchOptions(points, pairs))
-        found.append(measure_tracking(bench if layers else middle_layer(bench)))
-    if as_json:
-        print_json(_plain_rows(found))
-    else:
-        console().print(render.tracking_cost_table(found))
-    return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
+        found.append(measure_tracking(bench if layers else middle_layer(bench), say=_show_progress(name)))
+    return _show(found, render.tracking_cost_table, as_json=as_json)
 
 
 @bench.command("guidance", short_help="Time guided steps against plain ones, with random weights.")
@@ -147,10 +143,7 @@ def track_cost(
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds, after one to warm up."
 )
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
+@_on_device
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the guidance."
 )
@@ -174,11 +167,11 @@ def guidance_cost(
       vcorr bench guidance --model cogvideox --layers 1 --set size=small
 
     A step is plain, guided, guided with a whole further pass, or plain with one more row in the batch. The ratios are
-    medians over the rounds, each against the plain step of its round.
+    medians over the rounds, each against the plain step of its round. "more ms" is what a guided step costs in addition
+    to a plain one. "memory" is the peak of a guided step / the peak of a plain step with one more row.
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import render
-    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
     quiet_libraries()
     from vcorr.bench.guidance_cost import make_guidance_bench
@@ -186,7 +179,7 @@ def guidance_cost(
     from vcorr.plugins.registry import installed
     from vcorr.runner.spec import build_spec
 
-    named = [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
+    named = _with_parts(assignments)
     named += [f"guidance.layers={layers}"] if layers is not None else []
     benches = [
         make_guidance_bench(
@@ -197,11 +190,32 @@ def guidance_cost(
         )
         for name in split_names(model)
     ]
-    found = [one.run() for one in benches]
+    found = [one.run(_show_progress(one.model.entry.name)) for one in benches]
+    return _show(found, render.guidance_cost_table, as_json=as_json)
+
+
+def _with_parts(assignments: Sequence[str]) -> list[str]:
+    """Returns the values of `--set`, in which a key without a part is an option of the model."""
+    return [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
+
+
+def _show_progress(model: str) -> Callable[[str], None]:
+    """Returns what shows how far the measurement of a model is, on standard error."""
+
+    def show(text: str) -> None:
+        say(f"{model}: {text}", stderr=True)
+
+    return show
+
+
+def _show(found: Sequence[Any], table: Callable[[Any], RenderableType], *, as_json: bool) -> int:
+    """Prints what was measured, and returns the exit code."""
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
+
     if as_json:
         print_json(_plain_rows(found))
     else:
-        console().print(render.guidance_cost_table(found))
+        console().print(table(found))
     return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
 
 

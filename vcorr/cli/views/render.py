@@ -269,24 +269,18 @@ def guidance_cost_table(found: Sequence[GuidanceCost]) -> RenderableType:
     title = f"guidance {first.guidance} on {first.device}, {first.dtype}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     table.add_column("model", overflow="fold")
-    heads = (
-        "layers",
-        "plain ms",
-        "guided",
-        "whole pass",
-        "one more row",
-        "plain GiB",
-        "guided GiB",
-        "one more row GiB",
-    )
-    for name in (*heads, "difference"):
+    counts_memory = any(not math.isnan(one.plain_gib) for one in found)
+    memory = ("guided GiB", "row GiB", "memory") if counts_memory else ()
+    for name in ("layers", "plain ms", "more ms", "guided", "whole pass", "one row more", *memory, "differs"):
         table.add_column(name, justify="right")
     for one in found:
+        times = (number(one.plain_ms, 1), number(one.more_ms, 1))
         ratios = (number(each, 3) for each in (one.ratio, one.whole_ratio, one.three_ratio))
-        memory = (number(each, 2) for each in (one.plain_gib, one.guided_gib, one.three_gib))
+        peaks = (number(one.guided_gib, 2), number(one.three_gib, 2), number(one.memory_ratio, 3))
+        held = peaks if counts_memory else ()
         layers = ",".join(map(str, one.layers)) or "–"
         difference = "–" if math.isnan(one.difference) else f"{one.difference:.2g}"
-        table.add_row(cell(one.model), layers, number(one.plain_ms, 1), *ratios, *memory, difference)
+        table.add_row(cell(one.model), layers, *times, *ratios, *held, difference)
     failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
     return Group(table, *failed)
 
