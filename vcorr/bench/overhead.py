@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -151,7 +151,7 @@ def _compare(
 
     counting = _Tokens()
     run_probed({"tokens": counting})  # also warms the device up
-    runs = {"plain": one, "probed": partial(run_probed, probes)}
+    runs: dict[str, Callable[[], object]] = {"plain": one, "probed": partial(run_probed, probes)}
     turns = time_in_turns(runs, model.device, options.pairs, say)
     return replace(
         blank,
