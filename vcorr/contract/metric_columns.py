@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vcorr.contract.tasks import GENERATION
+from vcorr.contract.tasks import MAKING_VIDEOS
 
 COLUMNS_KEY, ASKED_KEY = "metric_columns", "metrics_asked"
 """Keys of run.json: the columns of every metric, and the metrics that the user named."""
@@ -101,7 +101,7 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(asked, list) and asked:
         return tuple(dict.fromkeys(primaries[name] for name in asked if name in primaries))
     context = record.get("row_context")
-    if isinstance(context, dict) and context.get("task") == GENERATION:
+    if isinstance(context, dict) and context.get("task") in MAKING_VIDEOS:
         return tuple(column for one in listed for column in one.columns)
     main = primaries.get(MAIN_METRIC) or next(iter(primaries.values()), "")
     several = next((names for names in (TRACKING_COLUMNS, PROPAGATION_COLUMNS) if main == names[0]), None)

@@ -19,7 +19,7 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.records import UNKNOWN_LAYER, InputClass, QueryMode, Readout
-from vcorr.contract.tasks import GENERATION
+from vcorr.contract.tasks import MAKING_VIDEOS
 from vcorr.contract.variants import switches_of
 from vcorr.store.json_text import read_json
 from vcorr.store.schema import NONE, TableName
@@ -135,7 +135,7 @@ def _check_grids(table: pa.Table) -> None:
 
 
 def _check_tracks(table: pa.Table) -> None:
-    most = 2 if table["task"][0].as_py() == GENERATION else 1  # forth and back
+    most = 2 if table["task"][0].as_py() in MAKING_VIDEOS else 1  # forth and back
     if table.num_rows > most:
         raise ValueError(f"it has {table.num_rows} rows, and the tracks of a clip are {'two' if most > 1 else 'one'}")
     for number in range(table.num_rows):

@@ -5,22 +5,22 @@ Shape legend: T frames, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import Clip, RunSettings, Site
 from vcorr.tracking.followed_site import SiteFacts
 from vcorr.tracking.mask_carriers import Labels, MaskCarrier
+from vcorr.tracking.siteless_model import SitelessModel
 
 if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder
 
 
-class MaskModel(VideoModelBase):
+class MaskModel(SitelessModel):
     """A `vcorr.VideoModel` without sites that carries the mask of frame 0 through a clip, at the clip's own size.
 
     Args:
@@ -30,9 +30,6 @@ class MaskModel(VideoModelBase):
         identity: returns what identifies the files of a tracker, where there is no model.
     """
 
-    steps = 0
-    modes = ("renoise",)
-
     def __init__(
         self,
         carrier: MaskCarrier,
@@ -40,17 +37,13 @@ class MaskModel(VideoModelBase):
         loaded: VideoModel | None = None,
         identity: Callable[[], str] = lambda: "none",
     ) -> None:
-        self._carrier, self._find_facts, self._loaded, self._identity = carrier, facts, loaded, identity
-        self.has_latents = loaded is not None and with_defaults(loaded, VideoModelBase).has_latents
+        super().__init__(loaded, identity)
+        self._carrier, self._find_facts = carrier, facts
 
     @property
     def facts(self) -> SiteFacts:
         """Where the masks come from; read after `carry`."""
         return self._find_facts()
-
-    def sites(self) -> Sequence[Site]:
-        """Returns no sites: the sites behind the masks are named in the rows."""
-        return ()
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
         """Returns the size of the clip, one latent per frame, in the tokens that take labels; raises as the model.
@@ -68,36 +61,14 @@ class MaskModel(VideoModelBase):
         """Returns the labels (T, H, W) of every frame, from the mask (H, W) of frame 0."""
         return self._carrier.carry(clip, mask)
 
-    def weights_id(self, weights: str) -> str:
-        """Returns the identity of the weights of the model, or of the files of the tracker."""
-        return self._identity() if self._loaded is None else str(self._model.weights_id(weights))
-
-    def check_settings(self, settings: RunSettings) -> None:
-        """Checks the settings with the model; a tracker has none."""
-        if self._loaded is not None:
-            self._model.check_settings(settings)
-
-    def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the model; a tracker loads its weights by itself."""
-        if self._loaded is not None:
-            self._model.load(device, dtype, weights)
-
     def passes(self, clip: Clip) -> int:
         """Returns the number of forward passes of a network for a clip."""
         return self._carrier.passes(clip)
 
-    def grids_of_pass(self, clip: Clip) -> list[tuple[Site, TokenGrid]]:
-        """Returns all sites of the model, each with its grid in one pass; none without sites."""
-        if self._loaded is None or not (sites := self._model.sites()):
-            return []
-        chunk = self._carrier.typical_chunk(clip)
-        return [(site, self._model.grid(chunk, site)) for site in sites]
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip as one pass of the network reads it; the clip itself without a network."""
+        return self._carrier.typical_chunk(clip)
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
         """Raises PluginError: a mask to start from is needed, see `carry`."""
         raise PluginError("A run of propagation calls carry().")
-
-    @property
-    def _model(self) -> Any:
-        assert self._loaded is not None
-        return self._loaded

@@ -5,14 +5,13 @@ Shapes: N query points, T video frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.protocols import Tracker, VideoModel
@@ -20,6 +19,7 @@ from vcorr.contract.records import Clip, Queries, RunSettings, Site, Tracks
 from vcorr.contract.variants import NamedVariant
 from vcorr.metrics.timemap import to_frames
 from vcorr.tracking.followed_site import DIRECT, SiteFacts
+from vcorr.tracking.siteless_model import SitelessModel
 
 if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder
@@ -53,7 +53,7 @@ class Follower(Protocol):
         ...
 
 
-class TrackerModel(VideoModelBase):
+class TrackerModel(SitelessModel):
     """A `vcorr.VideoModel` without sites that predicts a track of every query in every frame.
 
     Args:
@@ -63,9 +63,6 @@ class TrackerModel(VideoModelBase):
         identity: returns what identifies the files of a tracker, where there is no model.
     """
 
-    steps = 0
-    modes = ("renoise",)
-
     def __init__(
         self,
         followers: Mapping[NamedVariant, Follower],
@@ -73,13 +70,8 @@ class TrackerModel(VideoModelBase):
         loaded: VideoModel | None = None,
         identity: Callable[[], str] = lambda: "none",
     ) -> None:
+        super().__init__(loaded, identity)
         self._followers, self._probe = dict(followers), probe
-        self._loaded, self._identity = loaded, identity
-        self.has_latents = loaded is not None and with_defaults(loaded, VideoModelBase).has_latents
-
-    def sites(self) -> Sequence[Site]:
-        """Returns no sites: the sites behind the tracks are named in the rows."""
-        return ()
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
         """Returns the size at which the points are followed, one latent per frame; raises UsageError as the model."""
@@ -89,32 +81,15 @@ class TrackerModel(VideoModelBase):
             )
         return self._any.grid(clip)
 
-    def weights_id(self, weights: str) -> str:
-        """Returns the identity of the weights of the model, or of the files of the tracker."""
-        return self._identity() if self._loaded is None else str(self._model.weights_id(weights))
-
-    def check_settings(self, settings: RunSettings) -> None:
-        """Checks the settings with the model; a tracker has none."""
-        if self._loaded is not None:
-            self._model.check_settings(settings)
-
-    def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the model; a tracker loads its weights by itself."""
-        if self._loaded is not None:
-            self._model.load(device, dtype, weights)
-
     def passes(self, clip: Clip) -> int:
         """Returns the number of forward passes for a clip, under all variants together."""
         assert clip.video is not None
         frames = len(clip.video)
         return sum(follower.passes(frames, clip.queries, clip) for follower in self._followers.values())
 
-    def grids_of_pass(self, clip: Clip) -> list[tuple[Site, TokenGrid]]:
-        """Returns all sites of the model, each with its grid in one pass; none without sites."""
-        if self._loaded is None:
-            return []
-        chunk = self._any.typical_chunk(clip)
-        return [(site, self._model.grid(chunk, site)) for site in self._model.sites()]
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip as one pass of the network reads it; the clip itself without a network."""
+        return self._any.typical_chunk(clip)
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
         """Follows the queries under each variant and records their tracks, without a confidence where there is none."""
@@ -139,11 +114,6 @@ class TrackerModel(VideoModelBase):
     @property
     def _any(self) -> Follower:
         return next(iter(self._followers.values()))
-
-    @property
-    def _model(self) -> Any:
-        assert self._loaded is not None
-        return self._loaded
 
 
 @dataclass(frozen=True)

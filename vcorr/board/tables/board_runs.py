@@ -21,7 +21,7 @@ from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.metric_columns import lower_is_better
 from vcorr.contract.records import NO_SITE, is_random
-from vcorr.contract.tasks import AT_ONE_SITE, CORRESPONDENCE, GENERATION
+from vcorr.contract.tasks import AT_ONE_SITE, CORRESPONDENCE, MAKING_VIDEOS
 from vcorr.runner.cost import COST_KEY
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import Scores, Series, gather, series
@@ -162,7 +162,7 @@ class BoardRun:
     @property
     def is_baseline(self) -> bool:
         """Whether its predictions come from no attention site, and from no tracker."""
-        if self.is_tracker or self.task == GENERATION:
+        if self.is_tracker or self.task in MAKING_VIDEOS:
             return False
         return bool(self.series) and all(s.sites[0]["layer"] == NO_SITE for s in self.series)
 

@@ -17,7 +17,7 @@ from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
 from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find_refusal
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.noun_counts import say_count
-from vcorr.contract.tasks import AT_ONE_SITE, GENERATION
+from vcorr.contract.tasks import AT_ONE_SITE, MAKING_VIDEOS
 from vcorr.stats.intervals import Bounded, Floats, gain_differences, skill_differences
 from vcorr.stats.series import Series, join_clip_facts
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
@@ -230,7 +230,7 @@ def _options_of(row: Row) -> Mapping[str, object]:
         "model": (resolved.get("model") or {}).get("config") or {},
         "probe": (probes[0].get("config") if probes else None) or {},
         "track": resolved.get("track") or {},
-        **(_sampling_of(resolved) if row.run.task == GENERATION else {}),
+        **(_sampling_of(resolved) if row.run.task in MAKING_VIDEOS else {}),
     }
 
 

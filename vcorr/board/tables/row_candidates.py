@@ -15,7 +15,7 @@ from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.metric_columns import MOVING
-from vcorr.contract.tasks import AT_ONE_SITE, CORRESPONDENCE, GENERATION
+from vcorr.contract.tasks import AT_ONE_SITE, CORRESPONDENCE, MAKING_VIDEOS
 from vcorr.contract.visible_text import join_words
 from vcorr.stats.series import Heads, Series, heads_of
 
@@ -89,7 +89,7 @@ class Entry:
         if self.run.task in AT_ONE_SITE:
             settings = resolved.get("settings") or {}
             options += [resolved.get("propagate"), resolved.get("track"), resolved.get("sites"), settings.get("steps")]
-        if self.run.task == GENERATION:
+        if self.run.task in MAKING_VIDEOS:
             settings = resolved.get("settings") or {}
             options += [resolved.get("guidance"), settings.get("num_steps"), settings.get("cfg")]
         return (

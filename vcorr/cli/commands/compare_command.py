@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.views.terminal import print_json
 
 
@@ -16,7 +17,7 @@ from vcorr.cli.views.terminal import print_json
 @click.option("--probe", metavar="P", help="Probe of both runs, or A:B.  [default: all that both have]")
 @click.option("--site-a", "sites_a", multiple=True, metavar="LAYER:STEP[:HEAD]", help="Site of RUN_A; repeatable.")
 @click.option("--site-b", "sites_b", multiple=True, metavar="LAYER:STEP[:HEAD]", help="Site of RUN_B; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def compare(
     run_a: Path,
     run_b: Path,

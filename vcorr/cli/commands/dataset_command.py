@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.folder_type import FOLDER
-from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
+from vcorr.cli.number_types import NUMBER
 from vcorr.cli.views.terminal import console, print_json, say
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, unknown_name
 from vcorr.contract.text_files import expand_home
@@ -40,7 +41,7 @@ def dataset() -> None:
     metavar="256|none",
     help="tapvid: 256 for frames of 256x256, as published; none for the frames of the files.  [default: 256]",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+@run_flags.FACTS_AS_JSON
 def import_(
     kind: str, path: Path, out: Path | None, partial: bool, name: str | None, resize: str | None, as_json: bool
 ) -> int:
@@ -110,7 +111,7 @@ def _import_tapvid(path: Path, out: Path | None, name: str, resize: str, as_json
 @click.option(
     "--seeds", metavar="S[,S]", default="42", show_default=True, help="Every prompt is sampled with every seed."
 )
-@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N prompts.")
+@run_flags.LIMIT_PROMPTS
 @click.option("--out", type=FOLDER, help="Folder of the dataset.  [default: built/<model>-<id>]")
 @click.option(
     "--min-moving",
@@ -126,17 +127,13 @@ def _import_tapvid(path: Path, out: Path | None, name: str, resize: str, as_json
     show_default=True,
     help="Share of the points, over all frames, that must be visible.",
 )
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
-@click.option(
-    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
-)
+@run_flags.DEVICE
+@run_flags.DTYPE
+@run_flags.WEIGHTS
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option of vcorr run, e.g. --set num_steps=20."
 )
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def build(
     model: str,
     prompts: str,
@@ -184,7 +181,7 @@ def build(
 
 @dataset.command(short_help="Show what is in a dataset.")
 @click.argument("name", metavar="DIR|NAME")
-@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+@run_flags.FACTS_AS_JSON
 def show(name: str, as_json: bool) -> None:
     """Show what is in a dataset: where it comes from, its clips, and which clips were rejected and why.
 

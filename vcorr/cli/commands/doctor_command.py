@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.views.terminal import console, print_json
 
 
 @click.command(short_help="Check this installation: versions, devices, plugins, disk.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+@run_flags.FACTS_AS_JSON
 def doctor(as_json: bool) -> int:
     """Check this installation: versions, devices, plugins, disk, and whether capture works here."""
     from vcorr.cli.diagnosis import examine

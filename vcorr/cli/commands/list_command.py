@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.hints import KindChoice, ShowKind
 from vcorr.cli.views.terminal import console, print_json, say
 from vcorr.contract.errors import UsageError
@@ -24,7 +25,7 @@ SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, CONFIGS)), RUN]
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Of runs: their folder."
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+@run_flags.FACTS_AS_JSON
 def list_(kind: str | None, results: Path, as_json: bool) -> None:
     """List what is installed, or the runs of a folder.
 
@@ -73,7 +74,7 @@ def _list_runs(folder: Path, as_json: bool) -> None:
     metavar="M[,M]",
     help="Of a run: columns to rank sites by, or strata to show.  [default: the main metric]",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+@run_flags.FACTS_AS_JSON
 def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
     """Show everything known about one entry: its card, its options with their defaults, and the plugin it is from.
 

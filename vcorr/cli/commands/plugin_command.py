@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.views.terminal import print_json, say
 
@@ -80,7 +81,7 @@ def _print_guesses(facts: PipelineFacts, model: Path) -> None:
     metavar="KEY=VALUE",
     help="Options to check with, e.g. --set model.height=64; they replace the options that the plugin gives.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+@run_flags.FACTS_AS_JSON
 def check(name: str, assignments: tuple[str, ...], as_json: bool) -> int:
     """Run the contract suites on everything a plugin adds.
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.run_command import carry_out
-from vcorr.cli.commands.site_flags import read_site_flags, site_options
+from vcorr.cli.commands.site_flags import read_site_flags, refuse_data_flags, site_options
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import WHOLE_NUMBER
@@ -26,8 +27,8 @@ from vcorr.contract.errors import EXIT_OK, UsageError
 @click.option("--radius", type=WHOLE_NUMBER, metavar="R", help="Neighbourhood in tokens; 0 for all.  [default: 12]")
 @click.option("--top-k", type=WHOLE_NUMBER, metavar="K", help="Tokens that give a token its labels.  [default: 5]")
 @click.option("--data", metavar="NAME", help="In place of VIDEO, a dataset with masks, to measure on.")
-@click.option("--data-root", metavar="PATH", help="Folder of the dataset's files; means --set data.path=PATH.")
-@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
+@run_flags.DATA_ROOT
+@run_flags.LIMIT_CLIPS
 @click.option("--out", type=FOLDER, help="Folder of runs, or for the masks of VIDEO.  [default: runs; propagated/NAME]")
 @click.option(
     "--reuse",
@@ -37,7 +38,7 @@ from vcorr.contract.errors import EXIT_OK, UsageError
     help="Earlier results of --data: continue from them, compute nothing new (only), or start a new run (never).",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would run on --data, and what is missing.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def propagate(
     video: str | None,
     mask: Path | None,
@@ -93,12 +94,8 @@ def _check_form(video: str | None, mask: Path | None, frame: int, of_dataset: Ma
         raise UsageError("A mask was named, and no video.", hint=f"vcorr propagate VIDEO --mask {mask}")
     if video is None and frame:
         raise UsageError("--frame is for a mask of your own; data have the mask of frame 0.", hint="Leave it out.")
-    for name, value in of_dataset.items():
-        if video is not None and value is not None:
-            raise UsageError(
-                f"--{name} is for measuring on a dataset, and a video is named.",
-                hint=f"Leave out --{name}, or the video.",
-            )
+    if video is not None:
+        refuse_data_flags(of_dataset)
 
 
 def _carry(

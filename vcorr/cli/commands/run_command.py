@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.commands import run_flags
 from vcorr.cli.hints import SpecCommand
-from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.cli.views.terminal import print_json
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
@@ -47,31 +46,21 @@ _FLAGS = (
 @click.option(
     "--mode", metavar="renoise|generate|invert", help="What the model does with a clip; see docs/protocol.md."
 )
-@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@run_flags.LAYERS_READ
 @click.option(
     "--steps", metavar="0,10-20", help="Steps: indices and ranges, 'last', 'all', 'N-spread'.  [default: 8-spread]"
 )
-@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
-@click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]")
-@click.option("--cfg", type=NUMBER, metavar="STRENGTH", help="Strength of classifier-free guidance; 1 for none.")
-@click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
-@click.option(
-    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
-)
-@click.option("--offload", is_flag=True, help="Keep parts of the model on the CPU while they are not used.")
+@run_flags.LIMIT_CLIPS
+@run_flags.SEED
+@run_flags.CFG
+@run_flags.OUT_RUNS
+@run_flags.DEVICE
+@run_flags.DTYPE
+@run_flags.WEIGHTS
+@run_flags.OFFLOAD
 @click.option("--vae-tiling", is_flag=True, help="Encode the video tile by tile.")
-@click.option(
-    "--reuse",
-    type=click.Choice(["never", "matching", "only"]),
-    default="matching",
-    show_default=True,
-    help="Earlier results: continue from them (matching), compute nothing new (only), or start a new run (never).",
-)
-@click.option("--executor", metavar="NAME", help="Where the clips are computed: local.  [default: local]")
+@run_flags.REUSE
+@run_flags.EXECUTOR
 @click.option(
     "--config", metavar="FILE|NAME", help="A run as YAML: a file, or a config of a plugin; see: vcorr list configs."
 )
@@ -79,8 +68,8 @@ _FLAGS = (
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
 )
 @click.option("--save-videos", is_flag=True, help="Draw query, predicted and reference tracks over every clip, as mp4.")
-@click.option("--dry-run", is_flag=True, help="Print what would run, its time, memory and disk, and what is missing.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.DRY_RUN
+@run_flags.RESULTS_AS_JSON
 def run(
     out: Path,
     reuse: str,
@@ -125,6 +114,18 @@ def carry_out(
 
     given: values of flags by their field of the spec. assignments: of `--set`. The others are as the flags.
     """
+    plan = plan_run(given, assignments, config=config, dry=dry_run)
+    if dry_run:
+        return say_plan(plan, out, as_json)
+    outcome = execute_shown(plan, out, reuse)
+    _say_outcome(plan, outcome, as_json)
+    return EXIT_SOME_FAILED if outcome.failed else EXIT_OK
+
+
+def plan_run(
+    given: Mapping[str, Any], assignments: Sequence[str], *, config: str | None = None, dry: bool = False
+) -> Plan:
+    """Returns the plan of a run; raises as `build_spec` and `make_plan`. The arguments are as of `carry_out`."""
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.plugins.recipes import config_path
     from vcorr.plugins.registry import installed
@@ -135,10 +136,7 @@ def carry_out(
     file = config_path(config, installed()) if config else None
     spec = build_spec(given, config_file=file, assignments=assignments)
     with naming_file(file, given, assignments):
-        plan = make_plan(spec, installed(), dry=dry_run)
-    if dry_run:
-        return say_plan(plan, out, as_json)
-    return _run(plan, out, reuse, as_json)
+        return make_plan(spec, installed(), dry=dry)
 
 
 def say_plan(plan: Plan, out: Path, as_json: bool) -> int:
@@ -154,14 +152,13 @@ def say_plan(plan: Plan, out: Path, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _run(plan: Plan, out: Path, reuse: str, as_json: bool) -> int:
+def execute_shown(plan: Plan, out: Path, reuse: str) -> Outcome:
+    """Executes a plan and shows its progress; raises as `vcorr.runner.coordinator.execute`."""
     from vcorr.cli.views import progress
     from vcorr.runner.coordinator import Reuse, execute
 
     with progress.events(plan) as events:
-        outcome = execute(plan, out, reuse=Reuse(reuse), events=events, command=["vcorr", *sys.argv[1:]])
-    _say_outcome(plan, outcome, as_json)
-    return EXIT_SOME_FAILED if outcome.failed else EXIT_OK
+        return execute(plan, out, reuse=Reuse(reuse), events=events, command=["vcorr", *sys.argv[1:]])
 
 
 def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.views.terminal import print_json
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _KEYS = ("metrics", "metric", "variant")
 @click.command(short_help="Score a run's stored predictions again; no model needed.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="e.g. --set metrics=pck")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -> int:
     """Score a run's stored predictions again, with other metrics, thresholds or variants; no model needed.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.folder_type import FOLDER
-from vcorr.cli.number_types import WHOLE_NUMBER
+from vcorr.contract.errors import UsageError
 
 SITE_FLAGS = ("model", "tracker", "probe", "layers", "steps", "from_run", "seed", "device", "dtype", "weights")
 """Fields of a run that these flags set."""
@@ -20,14 +21,10 @@ _OPTIONS = (
     click.option("--layers", metavar="L[,L]", help="Layer, or layers that are averaged.  [default: the card's]"),
     click.option("--steps", metavar="S", help="Step, an index or 'last'."),
     click.option("--from", "from_run", type=FOLDER, metavar="RUN", help="Run that chose the site."),
-    click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]"),
-    click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]"),
-    click.option(
-        "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-    ),
-    click.option(
-        "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
-    ),
+    run_flags.SEED,
+    run_flags.DEVICE,
+    run_flags.DTYPE,
+    run_flags.WEIGHTS,
     click.option(
         "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set track.chunk=9."
     ),
@@ -39,6 +36,16 @@ def site_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in reversed(_OPTIONS):
         command = add(command)
     return command
+
+
+def refuse_data_flags(flags: Mapping[str, Any]) -> None:
+    """Refuses flags of a dataset where a video is named; raises UsageError for the first that has a value."""
+    for name, value in flags.items():
+        if value is not None:
+            raise UsageError(
+                f"--{name} is for measuring on a dataset, and a video is named.",
+                hint=f"Leave out --{name}, or the video.",
+            )
 
 
 def read_site_flags(flags: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import WHOLE_NUMBER
@@ -32,27 +33,23 @@ _OF_ATTENTION = ("model", "data", "probe")
     help="As model.accelerate takes it, or steps=N, model=NAME, lora=FILE.  [default: all usual ones]",
 )
 @click.option("--data", metavar="NAME", help="Clips with tracks, for skill and loss.  [default: the model's own]")
-@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
+@run_flags.LIMIT_CLIPS
 @click.option("--probe", "-p", default="qk", show_default=True, metavar="P", help="Probe of the skill.")
-@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@run_flags.LAYERS_READ
 @click.option("--steps", default="last", show_default=True, metavar="0,10-20", help="Steps to read.")
 @click.option("--site", default="", metavar="LAYER:STEP", help="Where skill is reported.  [default: the model card's]")
 @click.option("--prompts", metavar="FILE|NAME", help="Prompts of the videos.  [default: the prompts of the data]")
 @click.option("--videos", type=WHOLE_NUMBER, metavar="N", help="Only the first N prompts.")
-@click.option("--num-steps", type=WHOLE_NUMBER, metavar="N", help="Steps of the sampler.  [default: the model's own]")
+@run_flags.NUM_STEPS
 @click.option("--pairs", type=WHOLE_NUMBER, default=1, show_default=True, help="Pairs of videos that are timed.")
-@click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]")
+@run_flags.SEED
 @click.option("--out", type=FOLDER, help="Folder of the study.  [default: studies/accelerators-MODEL]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
-@click.option(
-    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
-)
-@click.option("--executor", metavar="NAME", help="Where the clips are computed: local.  [default: local]")
+@run_flags.DEVICE
+@run_flags.DTYPE
+@run_flags.WEIGHTS
+@run_flags.EXECUTOR
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model, data or probe.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def accelerators(
     accelerators: tuple[str, ...],
     pairs: int,

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
-from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
+from vcorr.cli.number_types import NUMBER
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 _FLAGS = (
@@ -20,7 +21,7 @@ _FLAGS = (
 
 
 @click.command("guidance", cls=SpecCommand, short_help="All guidances on the same prompts and seeds, paired.")
-@click.option("--model", "-m", metavar="NAME", help="Model that generates; see: vcorr list models.")
+@run_flags.GENERATING_MODEL
 @click.option("--prompts", metavar="FILE", help="One prompt per line.  [default: the model's own data]")
 @click.option("--data", metavar="NAME", help="In its place, a dataset whose prompts are taken.")
 @click.option("--guidances", metavar="G[,G]", help="Guidances, such as cag,cag+scale=2,pag.  [default: all installed]")
@@ -30,20 +31,16 @@ _FLAGS = (
 @click.option("--scale", type=NUMBER, metavar="S", help="Scale of all guidances that have one.")
 @click.option("--guidance-steps", metavar="A-B|all", help="Steps at which the guidances act.")
 @click.option("--cfg", type=NUMBER, metavar="STRENGTH", help="Strength of classifier-free guidance, for all.")
-@click.option("--num-steps", type=WHOLE_NUMBER, metavar="N", help="Steps of the sampler.  [default: the model's own]")
-@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N prompts.")
-@click.option("--tracker", metavar="NAME", help="Tracker for the scores; see: vcorr list trackers.  [default: dis]")
+@run_flags.NUM_STEPS
+@run_flags.LIMIT_PROMPTS
+@run_flags.SCORING_TRACKER
 @click.option("--out", type=FOLDER, help="Folder of the study.  [default: studies/guidance-MODEL]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
-@click.option(
-    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
-)
-@click.option("--executor", metavar="NAME", help="Where the clips are computed: local.  [default: local]")
+@run_flags.DEVICE
+@run_flags.DTYPE
+@run_flags.WEIGHTS
+@run_flags.EXECUTOR
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option of all runs.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def guidance(
     prompts: str | None,
     guidances: str | None,

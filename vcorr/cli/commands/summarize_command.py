@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.site_flags import read_site_flags, site_options
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
@@ -27,7 +28,7 @@ from vcorr.contract.errors import EXIT_OK
     "--grid", type=WHOLE_NUMBER, default=12, show_default=True, metavar="N", help="N x N points in each of them."
 )
 @click.option("--out", type=FOLDER, help="Folder to write.  [default: key-frames/NAME]")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def summarize(
     video: str,
     count: int,

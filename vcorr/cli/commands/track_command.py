@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.run_command import carry_out
+from vcorr.cli.commands.site_flags import refuse_data_flags
 from vcorr.cli.commands.track_video import track_video
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
@@ -60,30 +62,20 @@ def join_points(words: Sequence[str]) -> list[str]:
 @click.option("--from", "from_run", type=FOLDER, metavar="RUN", help="Run that chose the site, and the threshold.")
 @click.option("--preset", metavar="P", help="A published setting: difftrack, ditracker or heft.")
 @click.option("--data", metavar="NAME", help="Dataset with tracks.")
-@click.option("--data-root", metavar="PATH", help="Folder of the dataset's files; means --set data.path=PATH.")
+@run_flags.DATA_ROOT
 @click.option("--queries", metavar="first|strided", help="Query mode of the dataset; means --set data.queries=…")
-@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
-@click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]")
+@run_flags.LIMIT_CLIPS
+@run_flags.SEED
 @click.option("--out", type=FOLDER, help="Folder of runs, or for the tracks of VIDEO.  [default: runs; tracks/VIDEO]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-@click.option(
-    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-)
-@click.option(
-    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
-)
-@click.option(
-    "--reuse",
-    type=click.Choice(["never", "matching", "only"]),
-    default="matching",
-    show_default=True,
-    help="Earlier results: continue from them (matching), compute nothing new (only), or start a new run (never).",
-)
+@run_flags.DEVICE
+@run_flags.DTYPE
+@run_flags.WEIGHTS
+@run_flags.REUSE
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set track.order=sliding."
 )
 @click.option("--dry-run", is_flag=True, help="Print what would run, its passes and time, and what is missing.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def track(
     out: Path | None,
     reuse: str,
@@ -120,7 +112,7 @@ def track(
     of_data = {"path": data_root, "queries": queries}
     if video is not None:
         of_runs = {"data": given["data"], "limit": given["limit"], "reuse": None if reuse == "matching" else reuse}
-        _refuse_data({**of_runs, "data-root": data_root, "queries": queries})
+        refuse_data_flags({**of_runs, "data-root": data_root, "queries": queries})
         return track_video(video, points, grid, given, assignments, out=out, dry_run=dry_run, as_json=as_json)
     _refuse_points(points, grid)
     more = [f"data.{name}={value}" for name, value in of_data.items() if value is not None]
@@ -128,16 +120,6 @@ def track(
     return carry_out(
         given, [*more, *assignments], out=out or Path("runs"), reuse=reuse, dry_run=dry_run, as_json=as_json
     )
-
-
-def _refuse_data(flags: Mapping[str, Any]) -> None:
-    """Refuses flags of a dataset where a video is named."""
-    for name, value in flags.items():
-        if value is not None:
-            raise UsageError(
-                f"--{name} is for measuring on a dataset, and a video is named.",
-                hint=f"Leave out --{name}, or the video.",
-            )
 
 
 def _refuse_points(points: Sequence[str], grid: int | None) -> None:

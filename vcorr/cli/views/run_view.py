@@ -22,7 +22,7 @@ from vcorr.contract.modes import Generate
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
-from vcorr.contract.tasks import AT_ONE_SITE, GENERATION
+from vcorr.contract.tasks import AT_ONE_SITE, MAKING_VIDEOS
 from vcorr.contract.visible_text import join_words
 from vcorr.metrics.tapvid_metric import JACCARD, OCCLUSION
 from vcorr.runner.reference import Reference
@@ -151,11 +151,11 @@ def _tracking(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _generation(context: Mapping[str, Any]) -> dict[str, Any]:
     """Returns how videos were guided, in words; nothing for a run of another task."""
-    if context.get("task") != GENERATION:
+    if context.get("task") not in MAKING_VIDEOS:
         return {}
     named = {"guidance": "none", **{name: value for name, value in context.items() if value not in (None, "")}}
     words = [f"{name.removeprefix('guidance_')} {named[name]}" for name in _GUIDED_BY if name in named]
-    return {"task": GENERATION, "guidance": ", ".join([str(named["guidance"]), *words])}
+    return {"task": context["task"], "guidance": ", ".join([str(named["guidance"]), *words])}
 
 
 def _noise(record: Mapping[str, Any], context: Mapping[str, Any]) -> str:

@@ -1,0 +1,48 @@
+"""Flags that several commands have in the same words. Each is a decorator that adds one flag to a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
+
+GENERATING_MODEL = click.option("--model", "-m", metavar="NAME", help="Model that generates; see: vcorr list models.")
+LIMIT_CLIPS = click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
+LIMIT_PROMPTS = click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N prompts.")
+LAYERS_READ = click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+NUM_STEPS = click.option(
+    "--num-steps", type=WHOLE_NUMBER, metavar="N", help="Steps of the sampler.  [default: the model's own]"
+)
+CFG = click.option("--cfg", type=NUMBER, metavar="STRENGTH", help="Strength of classifier-free guidance; 1 for none.")
+SEED = click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]")
+SCORING_TRACKER = click.option(
+    "--tracker", metavar="NAME", help="Tracker for the scores; see: vcorr list trackers.  [default: dis]"
+)
+DATA_ROOT = click.option(
+    "--data-root", metavar="PATH", help="Folder of the dataset's files; means --set data.path=PATH."
+)
+DEVICE = click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+DTYPE = click.option(
+    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+)
+WEIGHTS = click.option(
+    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
+)
+OFFLOAD = click.option("--offload", is_flag=True, help="Keep parts of the model on the CPU while they are not used.")
+OUT_RUNS = click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
+REUSE = click.option(
+    "--reuse",
+    type=click.Choice(["never", "matching", "only"]),
+    default="matching",
+    show_default=True,
+    help="Earlier results: continue from them (matching), compute nothing new (only), or start a new run (never).",
+)
+EXECUTOR = click.option("--executor", metavar="NAME", help="Where the clips are computed: local.  [default: local]")
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Print what would run, its time, memory and disk, and what is missing."
+)
+RESULTS_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+FACTS_AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
