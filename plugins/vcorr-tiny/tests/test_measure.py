@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from vcorr_tiny import accelerated, knockouts, measure, traits
@@ -18,6 +19,7 @@ from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
 from vcorr.studies.accelerator_rows import TABLE, AcceleratorRow
 from vcorr.studies.knockout_agreements import AgreementRow, read_agreements, write_agreements
+from vcorr.studies.knockout_sites import CutSite
 
 
 def store(folder: Path, fingerprint: str, *metrics: str) -> RunDirectory:
@@ -64,7 +66,7 @@ def test_tasks_of_all_measurements_are_in_one_pool_and_keep_their_own_number_of_
         limits[name.partition("/")[0]] = words[words.index("--limit") + 1]
         assert words[words.index("--out") + 1].startswith(str(tmp_path / name.partition("/")[0]))
     assert limits == {"findings": "10", "knockouts": "10", "accelerators": "6", "guidance": "10"}
-    assert tasks["knockouts/heads"].after == ("knockouts/observed",)
+    assert tasks["knockouts/doses"].after == ("knockouts/observed", "knockouts/layers")
 
 
 @pytest.fixture
@@ -133,6 +135,20 @@ def test_runs_for_boards_replace_the_earlier_ones_and_leave_what_was_not_measure
     assert kept == {"": ["0"], "tracking": ["1"], "propagation": ["0"]}
 
 
+@pytest.mark.parametrize(
+    ("skills", "losses", "expected"), [((0.1, 0.7, 0.3), (0.2, 0.9, 0.4), "1,2"), ((0.9, 0.7), (0, 1), "0,1")]
+)
+def test_doses_are_cut_in_the_best_layer_and_the_most_harmful_other_one(skills, losses, expected) -> None:
+    observed = SimpleNamespace(mean_skills=lambda steps, heads: {CutSite(i): skill for i, skill in enumerate(skills)})
+    whole = [
+        SimpleNamespace(sites=str(i), outcome="loss", whole=SimpleNamespace(value=x)) for i, x in enumerate(losses)
+    ]
+    other = SimpleNamespace(sites="0", outcome="matching", whole=SimpleNamespace(value=9.0))
+    study = SimpleNamespace(observed=observed, steps=(35,))
+    found = knockouts.Measured(study, SimpleNamespace(effects=[*whole, other]))
+    assert knockouts.choose_dosed(found) == expected
+
+
 def test_the_page_of_knockouts_is_made_of_what_the_studies_wrote(tmp_path) -> None:
     out, docs = tmp_path / "knockouts", tmp_path / "docs"
     docs.mkdir()
@@ -141,7 +157,7 @@ def test_the_page_of_knockouts_is_made_of_what_the_studies_wrote(tmp_path) -> No
     for name in knockouts.STUDIES:
         blocks = {f"knockout-{name}": f"About {name}."}
         bars = [{"layer": 1, "panel": panel, "value": 0.5, "low": None, "high": None} for panel in knockouts.PANELS]
-        page = {"blocks": blocks, "bars": bars if name == knockouts.DRAWN else []}
+        page = {"blocks": blocks, "bars": bars}
         (out / knockouts.PAGE.format(name)).write_text(json.dumps(page))
         write_agreements(out / knockouts.AGREEMENT.format(name), [AgreementRow(study=name, model="tiny", weights="w")])
     knockouts.write_tables(Work(out, 1), docs)

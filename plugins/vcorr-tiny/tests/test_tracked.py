@@ -30,7 +30,8 @@ def store(folder, fingerprint: str, value: float, layer: int = -1, clips=CLIPS) 
 def place_runs(tmp_path):
     """Runs of two entrants and of the choice, at every place."""
     by_name = {entrant.name: entrant for entrant in tracked.ENTRANTS}
-    for layer, value in zip(tracked.LAYERS, (0.2, 0.4, 0.3), strict=True):
+    store(tmp_path / tracked.CHOICE / "matching", "9", 0.5)
+    for layer, value in zip((6, 7, 8), (0.2, 0.4, 0.3), strict=True):
         store(tmp_path / tracked.CHOICE / str(layer), str(layer), value, layer=layer)
     for name in ("heft-heads", "heft"):
         store(tmp_path / tracked.CHOICE / name, "9", 0.5)
@@ -76,12 +77,15 @@ def test_nothing_measured_is_an_error(tmp_path) -> None:
         tracked.find_choice(tmp_path)
 
 
-def test_the_embedded_model_takes_site_and_threshold_from_the_choice(place_runs) -> None:
+def test_the_embedded_model_takes_site_and_threshold_from_the_choice(place_runs, monkeypatch) -> None:
+    monkeypatch.setattr(tracked, "best_layers", lambda run: (8, 2, 5))
     tasks = tracked.list_tasks(Work(place_runs, 8))
     lines = [task.make().words for task in tasks if task.name.startswith(("choose", "hard"))]
     tried = [line for line in lines if "data.split=validation" in line]
     rest = lines[len(tried) :]
-    assert [line[0] for line in tried] == ["track"] * len(tracked.LAYERS) + ["run", "track"]
+    assert [line[0] for line in tried] == ["run", "track", "track", "track", "run", "track"]
+    layers = [line[line.index("--layers") + 1] for line in tried if "--layers" in line]
+    assert layers == ["8", "2", "5"], "the best ones when they match"
     assert {line[0] for line in rest} == {"track"}
     own, one_head = [line for line in rest if "--from" in line]
     assert own[own.index("--from") + 1] == str(tracked.find_choice(place_runs))

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vcorr import StoreError, installed
 from vcorr.store.atomic_files import write_text
 from vcorr.store.rundir import RunDirectory
@@ -36,9 +38,9 @@ STEP = "35"
 STUDIES = {
     "layers": KnockoutOptions(sites="auto", limit=8, steps=STEP),
     "heads": KnockoutOptions(sites="auto:heads", limit=6, steps=STEP),
-    "doses": KnockoutOptions(sites="4,7", limit=6, steps=STEP, doses=(0.5, 1.0)),
+    "doses": KnockoutOptions(limit=6, steps=STEP, doses=(0.5, 1.0)),
 }
-"""The studies, by the name of their block on the page."""
+"""The studies, by the name of their block on the page. Doses are cut in the layers that `choose_dosed` names."""
 
 
 class Measured(NamedTuple):
@@ -54,8 +56,8 @@ OBSERVED = "observed"
 """The task that observes, and the folder of its run."""
 SECONDS = {"layers": 20.0, "heads": 20.0, "doses": 30.0}
 """About how long a clip takes, by study."""
-DRAWN, AGREED = "layers", ("layers", "heads")
-"""The study of the picture and the board, and the studies whose agreement the page shows."""
+DRAWN, DOSED, AGREED = "layers", "doses", ("layers", "heads")
+"""The study of the picture and the board, the one with doses, and the studies whose agreement the page shows."""
 PAGE, AGREEMENT = "page-{}.json", "agreement-{}.arrow"
 """Files that the page and boards need of a study."""
 
@@ -67,7 +69,7 @@ def list_tasks(work: Work) -> list[Task]:
         Task(
             name,
             partial(Call, "vcorr_tiny.knockouts:measure_study", (name, work.out, work.limit), on_device=True),
-            (OBSERVED,),
+            (OBSERVED, DRAWN) if name == DOSED else (OBSERVED,),
             10 + SECONDS[name] * min(options.limit, work.limit),
         )
         for name, options in STUDIES.items()
@@ -81,6 +83,8 @@ def measure_study(name: str, out: str, limit: int, device: str) -> None:
     limit: number of clips; `STUDIES` has the largest that counts. The clips of the run that observed are left out.
     """
     options = replace(STUDIES[name], limit=min(limit, STUDIES[name].limit))
+    if name == DOSED:
+        options = replace(options, sites=read_page(Path(out), DRAWN)["dosed"])
     observed = read_observed(RunDirectory.open(Path(out, OBSERVED)))
     study = plan_study(observed, options, installed(), {"device": device, "dtype": "float32"})
     folder = StudyFolder.of(study, Path(out, "studies"))
@@ -95,7 +99,17 @@ def describe(name: str, one: Measured) -> dict[str, Any]:
     blocks = {f"knockout-{name}": _study_text(one)}
     if name in AGREED:
         blocks[f"knockout-{name}-agreement"] = agreement_table(one.results.agreements)
-    return {"blocks": blocks, "bars": list_bars(one) if name == DRAWN else []}
+    drawn = {"bars": list_bars(one), "dosed": choose_dosed(one)} if name == DRAWN else {}
+    return {"blocks": blocks, **drawn}
+
+
+def choose_dosed(one: Measured) -> str:
+    """Returns the layers that are cut in doses, as `--sites` has them: the best one, and the most harmful other one."""
+    skills = one.study.observed.mean_skills(one.study.steps, heads=False)
+    best = max(skills, key=lambda site: np.nan_to_num(skills[site], nan=-np.inf)).layer
+    losses = [effect for effect in one.results.effects if effect.outcome == "loss" and int(effect.sites) != best]
+    worst = max(losses, key=lambda effect: np.nan_to_num(effect.whole.value, nan=-np.inf))
+    return ",".join(map(str, sorted((best, int(worst.sites)))))
 
 
 def _say(name: str, text: str) -> None:
@@ -161,15 +175,18 @@ def _bar_of_effect(effect: CutEffect) -> dict[str, Any]:
     }
 
 
-def read_pages(out: Path) -> dict[str, Mapping[str, Any]]:
-    """Reads what the studies wrote for the page; raises StoreError if one is missing."""
-    found = {}
-    for name in STUDIES:
-        path = out / PAGE.format(name)
-        if not path.is_file():
-            raise StoreError(f"{path} does not exist.", hint="Leave --tables-only out to measure it.")
-        found[name] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def read_pages(out: Path) -> dict[str, dict[str, Any]]:
+    """Reads what all studies wrote for the page; raises StoreError if one did not."""
+    return {name: read_page(out, name) for name in STUDIES}
+
+
+def read_page(out: Path, name: str) -> dict[str, Any]:
+    """Reads what one study wrote for the page; raises StoreError if it did not."""
+    path = out / PAGE.format(name)
+    if not path.is_file():
+        raise StoreError(f"{path} does not exist.", hint="Leave --tables-only out to measure it.")
+    page: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return page
 
 
 def write_tables(work: Work, docs: Path | None) -> dict[str, str]:

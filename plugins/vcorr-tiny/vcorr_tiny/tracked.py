@@ -23,12 +23,13 @@ from vcorr.tracking.presets import find_preset
 from vcorr_tiny.command_runs import Command, Work, end
 from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.switches import best_layers
 from vcorr_tiny.task_pool import Task
 
 CLIPS, CHOOSING = 16, 8
 """Clips that are reported, and clips of another split that choose."""
-LAYERS = (6, 7, 8)
-"""Layers of the embedded model that are tried on clips of another split."""
+PLACES_TRIED = ("first", "second", "third")
+"""The layers of the embedded model that are tried, by their place when they match points of another split."""
 CHOSEN_BY = "average_jaccard"
 HEFT = "heft"
 """The preset that reads one head. Folders of runs that choose have it in their names."""
@@ -47,6 +48,9 @@ _FLOOR = "nothing moves, everything is visible"
 REPORTED, CHOICE = "reported", "choice"
 _HEADS = f"{HEFT}-heads"
 """Folder of the run that chooses the head."""
+_MATCHING = "matching"
+"""Folder of the run that chooses the layers that are tried."""
+_CHOOSE_MATCHING = f"choose-{_MATCHING}"
 _CHOOSE_HEAD, _CHOOSE_HEFT = f"choose-{_HEADS}", f"choose-{HEFT}-threshold"
 
 
@@ -112,7 +116,7 @@ class Measured:
 
 def list_tasks(work: Work) -> list[Task]:
     """Returns the tasks: those that choose layer, head and thresholds, and one per place and entrant."""
-    needs = {EMBEDDED: tuple(_name_layer(layer) for layer in LAYERS), ONE_HEAD: (_CHOOSE_HEFT,)}
+    needs = {EMBEDDED: tuple(_name_layer(place) for place in PLACES_TRIED), ONE_HEAD: (_CHOOSE_HEFT,)}
     entrants = [
         Task(
             f"{place.name}-{entrant.folder}",
@@ -131,22 +135,32 @@ def list_tasks(work: Work) -> list[Task]:
 def list_choices(work: Work, seconds: float) -> list[Task]:
     """Returns the tasks on a few clips of another split.
 
-    The layers of the embedded model are tried. For the preset, every head of every layer matches as it does; then the
-    best one tracks, to find a threshold. A pass for matching reads the first 17 frames.
+    Every layer of the embedded model matches, and the three best ones track. For the preset, every head of every layer
+    matches as it does; then the best one tracks, to find a threshold. A pass for matching reads the first 17 frames.
     """
+    tried = [
+        Task(_name_layer(place), partial(_try_layer, work, rank), (_CHOOSE_MATCHING,), seconds)
+        for rank, place in enumerate(PLACES_TRIED)
+    ]
     return [
-        *(Task(_name_layer(layer), partial(_try_layer, work, layer), seconds=seconds) for layer in LAYERS),
+        Task(_CHOOSE_MATCHING, partial(_match_layers, work), seconds=seconds / 4),
+        *tried,
         Task(_CHOOSE_HEAD, partial(_match_heads, work), seconds=seconds / 2),
         Task(_CHOOSE_HEFT, partial(_track_head, work), (_CHOOSE_HEAD,), 2 * seconds),
     ]
 
 
-def _name_layer(layer: int) -> str:
-    return f"choose-layer-{layer}"
+def _name_layer(place: str) -> str:
+    return f"choose-{place}-layer"
 
 
-def _try_layer(work: Work, layer: int) -> Command:
-    return _choice(work, str(layer), ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last"))
+def _match_layers(work: Work) -> Command:
+    return _choice(work, _MATCHING, ("run", *EMBEDDED.words, "--steps", "last", *_ONE_PASS))
+
+
+def _try_layer(work: Work, rank: int) -> Command:
+    layer = str(best_layers(RunDirectory(_find_one(work.out, _MATCHING)))[rank])
+    return _choice(work, layer, ("track", *EMBEDDED.words, "--layers", layer, "--steps", "last"))
 
 
 def _match_heads(work: Work) -> Command:
@@ -174,7 +188,8 @@ def find_choice(out: Path) -> Path:
     Raises:
         StoreError: none of them has been measured.
     """
-    found = [run for layer in LAYERS for run in find_runs(out / CHOICE / str(layer)) if _is_whole(run)]
+    layers = (folder for folder in (out / CHOICE).glob("*") if folder.name.isdecimal())
+    found = [run for layer in layers for run in find_runs(layer) if _is_whole(run)]
     if not found:
         raise _not_tried("layer", out)
     return max(found, key=lambda run: float(np.nanmean(_read_series(run)[CHOSEN_BY].score))).path
@@ -184,7 +199,7 @@ def _find_one(out: Path, name: str) -> Path:
     """Returns the newest whole run in one folder of choices; raises StoreError if there is none."""
     found = [run for run in find_runs(out / CHOICE / name) if _is_whole(run)]
     if not found:
-        raise _not_tried("head", out)
+        raise _not_tried("layer or head", out)
     return _newest(found).path
 
 
