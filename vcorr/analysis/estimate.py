@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,7 @@ def estimate(plan: Plan, out: Path) -> Estimate:
     count, sample = 1 if clips is None else clips, _sample(plan)
     work = _work(plan, sample)
     path = _path(plan, out)
+    rounds = math.ceil(count / max(1, len(set(plan.hardware.shared))))  # GPUs work side by side
     flops = _forward_flops(plan, sample)
     rate = None if flops is None or plan.lacks("device") else _flops_per_second(plan.hardware)
     return Estimate(
@@ -118,7 +120,7 @@ def estimate(plan: Plan, out: Path) -> Estimate:
         exists=path is not None and path.exists(),
         work=work,
         clips=clips,
-        seconds=None if flops is None or rate is None else count * work.passes * flops / rate,
+        seconds=None if flops is None or rate is None else rounds * work.passes * flops / rate,
         memory_bytes=None if sample.grid is None else _memory(plan, sample),
         disk_bytes=None if sample.grid is None else count * _disk(plan, sample.grid, sample.points),
         notes=sample.notes,

@@ -165,8 +165,10 @@ class _Coordinator:
 
     def _work(self, *, compute: bool) -> None:
         executor = find_executor(self._plan.spec.executor)
-        for report in executor(self._plan, self._run, compute=compute, events=self._events):
-            self._progress.add(report)
+        # closed also if this block ends early, so that no process writes shards after the run
+        with contextlib.closing(executor(self._plan, self._run, compute=compute, events=self._events)) as reports:
+            for report in reports:
+                self._progress.add(report)
 
     def _say_notes(self) -> None:
         for note in (*self._plan.notes, self._plan.parts.notice):

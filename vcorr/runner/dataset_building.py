@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -256,7 +257,7 @@ class _Maker:
 
     def _sample(self, item: Item) -> ClipRow:
         plan = self._plan.with_seed(item.seed)
-        clip, grid = sample_clip(plan, item.prompt_id, self._events.step_done)
+        clip, grid = sample_clip(plan, item.prompt_id, partial(self._events.step_done, item.clip_id))
         return judge(self._track(item, clip, grid), grid, self._filters)
 
     def _track(self, item: Item, clip: Clip, grid: TokenGrid) -> ClipRow:

@@ -11,8 +11,8 @@ class Events(Protocol):
     def clip_started(self, clip_id: str) -> None:
         """Says that the model begins to work on a clip."""
 
-    def step_done(self) -> None:
-        """Says that the model has finished one step of the clip."""
+    def step_done(self, clip_id: str) -> None:
+        """Says that the model has finished one step of a clip. Several clips can be worked on at a time."""
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:
         """Says that the shards of a clip are on disk. reused: whether the clip was predicted by an earlier command."""
@@ -30,7 +30,7 @@ class Silent:
     def clip_started(self, clip_id: str) -> None:
         """Ignores the event."""
 
-    def step_done(self) -> None:
+    def step_done(self, clip_id: str) -> None:
         """Ignores the event."""
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:

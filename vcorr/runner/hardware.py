@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.runner.devices import read_device_list, share_devices
 from vcorr.runner.gaps import Gaps
 from vcorr.runner.spec import RunSpec
 
@@ -17,32 +19,65 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Hardware:
-    """device: as torch names it, e.g. "cuda:1". name: the product or kind, e.g. "NVIDIA H200". dtype: of the model."""
+    """device: as torch names it, e.g. "cuda:1". name: the product or kind, e.g. "NVIDIA H200". dtype: of the model.
+
+    shared: the devices whose processes share the clips, one item per process; empty if one process works alone.
+    In one process of several, its own device as the user knows it.
+    """
 
     device: str
     name: str
     dtype: str
+    shared: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The device as the user knows it. A process of several sees its own GPU alone, as "cuda"."""
+        return self.shared[0] if len(self.shared) == 1 else self.device
 
 
 def choose_hardware(spec: RunSpec, gaps: Gaps) -> Hardware:
-    """Returns the device and dtype that `--device` and `--dtype` name, or the best ones here for "auto".
+    """Returns the devices and the dtype that `--device` and `--dtype` name, or the best ones here for "auto".
 
     A device that is not here is a gap; its name is then the word that the user typed.
 
     Raises:
-        UsageError: there is no such device or dtype.
+        UsageError: there is no such device or dtype, or `--workers` does not fit the devices.
     """
     import torch
 
-    device = spec.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    named, count = _parse_device(device)
-    dtype = _choose_dtype(spec.dtype, named.type)
-    if (named.index or 0) >= count:
-        gaps.add("device", _absent(device, named.type, count))
-        return Hardware(device, device, dtype)
-    return Hardware(device, torch.cuda.get_device_name(device) if named.type == "cuda" else named.type, dtype)
+    automatic = spec.device == "auto"
+    text = ("cuda" if torch.cuda.is_available() else "cpu") if automatic else spec.device
+    listed = read_device_list(text)
+    found = [_parse_device(device) for device in listed]
+    dtype = _choose_dtype(spec.dtype, found[0][0].type)
+    for device, (named, count) in zip(listed, found, strict=True):
+        if (named.index or 0) >= count:
+            gaps.add("device", _absent(device, named.type, count))
+            return Hardware(device, device, dtype)
+    shared = share_devices(listed, spec.workers, automatic=automatic)
+    name = _name_device(listed, found[0][0])
+    return Hardware(listed[0], name, dtype, shared if len(shared) > 1 else ())
+
+
+def _name_device(listed: Sequence[str], first: torch.device) -> str:
+    """Returns the product of the devices, or the kind of a device that has no product.
+
+    Raises:
+        UsageError: they are of several products, which may give other last digits.
+    """
+    import torch
+
+    if first.type != "cuda":
+        return first.type
+    names = {torch.cuda.get_device_name(device): device for device in listed}
+    if len(names) > 1:
+        found = " and ".join(f"{device} is {name}" for name, device in names.items())
+        raise UsageError(
+            f"--device {','.join(listed)}: {found}, and one run has one kind of device.",
+            hint="Name devices of one kind; vcorr doctor lists them.",
+        )
+    return next(iter(names))
 
 
 def _parse_device(device: str) -> tuple[torch.device, int]:

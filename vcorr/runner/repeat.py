@@ -19,7 +19,7 @@ _SWITCHES = ("offload", "vae_tiling", "save_videos")
 _BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant", "task", "preset", "from_run", "guidance")
 """Fields of the spec that have no flag of `vcorr run`."""
 _FLAG_NAMES = {"from_run": "from"}
-_LATER = {name: getattr(RunSpec(), name) for name in ("task", "preset", "from_run", "guidance")}
+_LATER = {name: getattr(RunSpec(), name) for name in ("task", "preset", "from_run", "guidance", "workers")}
 """Fields that records of earlier versions lack, with what those versions did."""
 
 

@@ -71,6 +71,7 @@ class RunSpec:
     save_videos: bool = False
     variant: str = "corrected"
     executor: str = "local"
+    workers: int | None = None
     task: Task = "correspondence"
     preset: str | None = None
     from_run: str | None = None

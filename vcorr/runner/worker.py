@@ -6,8 +6,9 @@ Executors call this module, in any process. It writes shards and never `run.json
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,7 @@ from vcorr.contract.protocols import Probe
 from vcorr.runner import predict, track
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.events import Events, Silent
+from vcorr.runner.gpu_use import describe_use
 from vcorr.runner.kept_files import DamagedFileError
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
@@ -98,17 +100,42 @@ def work_off(
 
 
 def work_off_each(
-    plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
+    plan: Plan, run: RunDirectory, clips: Iterable[str], *, compute: bool = True, events: Events | None = None
 ) -> Iterator[Report]:
-    """Yields one report per clip when its shards are on disk; in all else like `work_off`."""
+    """Yields one report per clip when its shards are on disk; in all else like `work_off`.
+
+    The next clip is asked for when the report of the one before was taken.
+    """
     worker = _Worker(plan, run, events or Silent(), compute=compute)
     for clip_id in clips:
         yield worker.work(clip_id)
 
 
+def find_predicted(plan: Plan, run: RunDirectory, clips: Sequence[str]) -> set[str]:
+    """Returns the clips whose predictions are stored and belong to the plan: no model is needed for them."""
+    worker = _Worker(plan, run, Silent(), compute=True)
+    return {clip_id for clip_id in clips if worker.is_predicted(clip_id)}
+
+
+def give_up(plan: Plan, run: RunDirectory, clip_id: str, error: Exception, events: Events) -> Report:
+    """Stores a failed row for a clip that no process could compute, and returns its report.
+
+    Raises:
+        StoreError: a shard cannot be written.
+    """
+    return _Worker(plan, run, events, compute=True).fail(clip_id, error)
+
+
 def _facts_of_predictions(plan: Plan) -> dict[str, Any]:
     """Returns what a predictions shard says. Options that say only how the command works have their defaults."""
-    spec = replace(plan.spec, executor=RunSpec.executor, save_videos=RunSpec.save_videos)
+    options = {part: values for part, values in plan.spec.options.items() if part != "executor"}
+    spec = replace(
+        plan.spec,
+        executor=RunSpec.executor,
+        workers=RunSpec.workers,
+        save_videos=RunSpec.save_videos,
+        options=options,
+    )
     return {**predict_facts(plan), **storable({"spec": plain(spec)})}
 
 
@@ -130,7 +157,7 @@ class _Worker:
     def work(self, clip_id: str) -> Report:
         """Makes the shards of a clip that are missing or out of date."""
         self._notes.clear()
-        if self._is_predicted(clip_id):
+        if self.is_predicted(clip_id):
             report = self._reuse(clip_id)
         elif self._may_compute:
             report = self._compute(clip_id)
@@ -149,7 +176,7 @@ class _Worker:
             notes=tuple(self._notes),
         )
 
-    def _is_predicted(self, clip_id: str) -> bool:
+    def is_predicted(self, clip_id: str) -> bool:
         """Returns whether the clip has predictions that can be read, belong to this plan, and are no failure."""
         path = self._run.shard("predictions", clip_id)
         if not path.exists():
@@ -212,11 +239,11 @@ class _Worker:
             facts = self._stages.keep_files(self._plan, self._run, predicted)
             tracks = self._stages.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
         except PartFailureError as error:
-            return self._fail(clip_id, error)
+            return self.fail(clip_id, error)
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
-            return self._fail(clip_id, error)
+            return self.fail(clip_id, error)
         failed = self._store(clip_id, predicted, tracks, facts)
         if failed:
             self._events.clip_failed(clip_id, failed)
@@ -224,7 +251,8 @@ class _Worker:
         self._events.clip_done(clip_id, reused=False)
         return Report(computed=1, model_seconds=seconds)
 
-    def _fail(self, clip_id: str, error: Exception) -> Report:
+    def fail(self, clip_id: str, error: Exception) -> Report:
+        """Stores a failed row for the clip, and returns its report."""
         self._store_failure(clip_id, error)
         return Report(computed=1, failed=(clip_id,))
 
@@ -241,7 +269,7 @@ class _Worker:
         # after the clip was read, so that a dataset need not read it a second time for its notes
         for note in (*self._plan.live.dataset.notes(clip_id), *self._new_fits(prepared)):
             self._say(note)
-        return self._stages.predict(self._plan, probes, prepared, self._events.step_done)
+        return self._stages.predict(self._plan, probes, prepared, partial(self._events.step_done, clip_id))
 
     def _new_fits(self, prepared: predict.Prepared) -> Iterator[str]:
         """Yields how a clip was brought to the model's size, unless the plan or an earlier clip had the same words."""
@@ -259,6 +287,8 @@ class _Worker:
         """Returns the probes. The first call loads the model."""
         if self._probes is None:
             plan, adapter = self._plan, self._plan.live.adapter
+            for note in describe_use(plan.hardware.device, plan.hardware.label):
+                self._events.note(note)
             forget_peak(plan.hardware.device)
             began = time.monotonic()
             adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,14 @@ class StudyRuns:
     command: Sequence[str]
 
     def make(self, plan: Plan, title: str) -> Outcome:
-        """Makes a run, or what is missing of it. title: says in words which run it is.
+        """Makes a run, or what is missing of it, in this process, which keeps the model loaded from run to run.
+
+        title: says in words which run it is.
 
         Raises:
             StoreError, PluginError, MissingError, UsageError, InterruptedRunError: as `execute`.
         """
+        plan = replace(plan, hardware=replace(plan.hardware, shared=()))
         with self.watch(plan, title) as events:
             return execute(plan, self.folder / RUNS, events=events, command=self.command)
 

@@ -229,7 +229,7 @@ def _spec_of(piece: Piece) -> dict[str, Any]:
 
 def _comparable(spec: Mapping[str, Any]) -> str:
     """Returns what a run was asked for as text, without what does not belong to the question: device, clips."""
-    left_out = {"limit", "device", "dtype", "executor", "offload", "vae_tiling", "save_videos"}
+    left_out = {"limit", "device", "dtype", "executor", "workers", "offload", "vae_tiling", "save_videos"}
     usual = {f.name: f.default for f in dataclasses.fields(RunSpec) if f.default is not dataclasses.MISSING}
     said = {**usual, **json.loads(json.dumps(plain(dict(spec))))}
     return json.dumps({name: value for name, value in said.items() if name not in left_out}, sort_keys=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FLAGS = (
     *("model", "prompt", "data", "limit", "guidance", "from_run", "cfg", "num_steps", "seed", "tracker"),
-    *("device", "dtype", "weights", "executor"),
+    *("device", "dtype", "weights", "executor", "workers"),
 )
 _OF_GUIDANCE = {"layers": "guidance.layers", "scale": "guidance.scale", "guidance_steps": "guidance.steps"}
 """Flags that are options of the guidance."""
@@ -43,13 +43,14 @@ _OF_GUIDANCE = {"layers": "guidance.layers", "scale": "guidance.scale", "guidanc
 @run_flags.LIMIT_PROMPTS
 @run_flags.SCORING_TRACKER
 @run_flags.OUT_RUNS
-@run_flags.DEVICE
+@run_flags.DEVICES
 @run_flags.DTYPE
 @run_flags.WEIGHTS
 @run_flags.OFFLOAD
 @click.option("--vae-tiling", is_flag=True, help="Decode the video tile by tile.")
 @run_flags.REUSE
 @run_flags.EXECUTOR
+@run_flags.WORKERS
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set guidance.heads=0,3."
 )

@@ -35,6 +35,7 @@ _FLAGS = (
     "dtype",
     "weights",
     "executor",
+    "workers",
 )
 
 
@@ -54,13 +55,14 @@ _FLAGS = (
 @run_flags.SEED
 @run_flags.CFG
 @run_flags.OUT_RUNS
-@run_flags.DEVICE
+@run_flags.DEVICES
 @run_flags.DTYPE
 @run_flags.WEIGHTS
 @run_flags.OFFLOAD
 @click.option("--vae-tiling", is_flag=True, help="Encode the video tile by tile.")
 @run_flags.REUSE
 @run_flags.EXECUTOR
+@run_flags.WORKERS
 @click.option(
     "--config", metavar="FILE|NAME", help="A run as YAML: a file, or a config of a plugin; see: vcorr list configs."
 )

@@ -25,6 +25,9 @@ DATA_ROOT = click.option(
     "--data-root", metavar="PATH", help="Folder of the dataset's files; means --set data.path=PATH."
 )
 DEVICE = click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+DEVICES = click.option(
+    "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, cuda:0,cuda:1 ...  [default: every GPU, else cpu]"
+)
 DTYPE = click.option(
     "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
 )
@@ -41,6 +44,9 @@ REUSE = click.option(
     help="Earlier results: continue from them (matching), compute nothing new (only), or start a new run (never).",
 )
 EXECUTOR = click.option("--executor", metavar="NAME", help="Where the clips are computed: local.  [default: local]")
+WORKERS = click.option(
+    "--workers", type=WHOLE_NUMBER, metavar="N", help="Processes that share the clips.  [default: one per GPU]"
+)
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Print what would run, its time, memory and disk, and what is missing."
 )

@@ -22,7 +22,7 @@ _POINT = re.compile(r"[+-]?[\d.]+,[+-]?[\d.]+(@\d+)?", re.ASCII)
 
 _FLAGS = (
     *("model", "probe", "layers", "steps", "from_run", "preset", "tracker"),
-    *("data", "limit", "seed", "device", "dtype", "weights"),
+    *("data", "limit", "seed", "device", "dtype", "weights", "workers"),
 )
 
 
@@ -67,9 +67,10 @@ def join_points(words: Sequence[str]) -> list[str]:
 @run_flags.LIMIT_CLIPS
 @run_flags.SEED
 @click.option("--out", type=FOLDER, help="Folder of runs, or for the tracks of VIDEO.  [default: runs; tracks/VIDEO]")
-@run_flags.DEVICE
+@run_flags.DEVICES
 @run_flags.DTYPE
 @run_flags.WEIGHTS
+@run_flags.WORKERS
 @run_flags.REUSE
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set track.order=sliding."

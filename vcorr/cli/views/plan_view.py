@@ -147,7 +147,9 @@ def _say_work(work: Work) -> str:
 
 def _device(made: Plan) -> str:
     here = "  (not here)" if made.lacks("device") else ""
-    return f"{made.hardware.name}, {made.hardware.dtype}{here}"
+    shared = made.hardware.shared
+    processes = f", clips shared by {len(shared)} processes" if shared else ""
+    return f"{made.hardware.name}, {made.hardware.dtype}{processes}{here}"
 
 
 def _run(found: Estimate) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -82,52 +83,63 @@ class _FrameLines:
 
 
 class Live:
-    """A rich progress bar: clips, step of the current clip, seconds per clip, time left."""
+    """A rich progress bar: clips, step of the current clip, seconds per clip, time left.
+
+    Several clips can be worked on at a time. The bar then stands at the sum of their steps.
+    """
 
     def __init__(self, bar: Progress, task: TaskID, steps: int) -> None:
         self._bar, self._task, self._steps = bar, task, steps
-        self._step = 0
-        self._done = 0.0
+        self._running: dict[str, _Running] = {}
+        self._done = 0
         self._seconds = 0.0
-        self._began = time.monotonic()
 
     def clip_started(self, clip_id: str) -> None:
-        """Resets the step and the clock for a new clip."""
-        self._step = 0
-        self._began = time.monotonic()
+        """Starts the clock of a clip."""
+        self._running[clip_id] = _Running(time.monotonic())
         self._show()
 
-    def step_done(self) -> None:
-        """Moves the bar by one step of the current clip."""
-        self._step += 1
-        self._bar.advance(self._task, 1 / self._steps)
+    def step_done(self, clip_id: str) -> None:
+        """Moves the bar by one step of a clip."""
+        self._running[clip_id].steps += 1
         self._show()
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:
         """Counts the clip as done."""
-        if not reused:
-            self._seconds = time.monotonic() - self._began
-        self._finish()
+        if not reused and clip_id in self._running:
+            self._seconds = (time.monotonic() - self._running[clip_id].began) / len(self._running)
+        self._finish(clip_id)
 
     def clip_failed(self, clip_id: str, error: str) -> None:
         """Counts the clip as done and prints why it failed."""
         reason = cell(f"Clip {clip_id} failed: ", "red") + Text(escape(error))
         self._bar.console.print(reason)
-        self._finish()
+        self._finish(clip_id)
 
     def note(self, message: str) -> None:
         """Prints a line above the bar."""
         self._bar.console.print(Text(escape(message)))
 
-    def _finish(self) -> None:
+    def _finish(self, clip_id: str) -> None:
         self._done += 1
-        self._bar.update(self._task, completed=self._done)
-        self._step = 0
+        self._running.pop(clip_id, None)
         self._show()
 
     def _show(self) -> None:
         rate = f"{self._seconds:.1f} s/clip" if self._seconds else "first clip"
-        self._bar.update(self._task, detail=f"step {self._step}/{self._steps} · {rate} ·")
+        steps = [clip.steps for clip in self._running.values()]
+        what = f"{len(steps)} at a time" if len(steps) > 1 else f"step {sum(steps)}/{self._steps}"
+        # a guidance or a walk back can take more steps than were planned, but no clip is more than whole
+        parts = sum(min(count / self._steps, 1) for count in steps)
+        self._bar.update(self._task, completed=self._done + parts, detail=f"{what} · {rate} ·")
+
+
+@dataclass
+class _Running:
+    """A clip that is worked on. began: of the clock, in seconds. steps: those done."""
+
+    began: float
+    steps: int = 0
 
 
 class Plain:
@@ -143,7 +155,7 @@ class Plain:
     def clip_started(self, clip_id: str) -> None:
         """Reports nothing yet; a clip is reported when it is done."""
 
-    def step_done(self) -> None:
+    def step_done(self, clip_id: str) -> None:
         """Reports nothing: steps are too frequent for a log."""
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 from vcorr.contract.entries import resolve
@@ -12,11 +12,15 @@ from vcorr.runner.plan import Plan
 from vcorr.runner.worker import Report
 from vcorr.store.rundir import RunDirectory
 
+Reports = Generator[Report, None, None]
+
 
 class Executor(Protocol):
     """Has `vcorr.runner.worker.work_off` work off every clip of a plan, in one process or in many."""
 
-    def __call__(self, plan: Plan, run: RunDirectory, *, compute: bool, events: Events) -> Iterator[Report]:
+    def __call__(
+        self, plan: Plan, run: RunDirectory, *, compute: bool, events: Events
+    ) -> Generator[Report, None, None]:
         """Yields reports as clips are finished; together they cover every clip of the plan once.
 
         The caller holds the lock of the run and is the only writer of `run.json`. Workers write only shards. When the

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from vcorr.contract.errors import unknown_name
 
-EXECUTORS: Mapping[str, str] = {"local": f"{__package__}.local:work_here"}
+EXECUTORS: Mapping[str, str] = {"local": f"{__package__}.local:work_locally"}
 """Import strings by name; an executor is imported only if it is used."""
 
 

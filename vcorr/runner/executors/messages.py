@@ -1,0 +1,97 @@
+"""Messages between the process of a run and the processes that compute its clips."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vcorr.runner.events import Events
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a new process is told first.
+
+    Args:
+        plan: the plan, pickled, so that it is unpickled only after the process is set up.
+        folder: of the run.
+        threads: number of CPU threads to compute with.
+        device: the device as the user knows it, such as "cuda:1".
+    """
+
+    plan: bytes
+    folder: str
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """A call of a method of `Events`."""
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def apply(self, events: Events) -> None:
+        """Makes the call."""
+        getattr(events, self.method)(*self.arguments, **self.options)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The error that ended a process. trace: its traceback as text."""
+
+    error: BaseException
+    trace: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Broken:
+        """Returns the message for an error; an error that cannot be pickled becomes one with its words."""
+        trace = "".join(traceback.format_exception(error))
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return cls(error, trace)
+
+    def raise_again(self) -> None:
+        """Raises the error in this process; its cause holds the traceback of the other process."""
+        raise self.error from RemoteTracebackError(self.trace)
+
+
+class RemoteTracebackError(Exception):
+    """Holds the traceback of another process as its text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class SentEvents:
+    """Sends every event as a message; meets `Events`."""
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self._send = send
+
+    def clip_started(self, clip_id: str) -> None:
+        """Sends the event."""
+        self._send(Event("clip_started", (clip_id,)))
+
+    def step_done(self, clip_id: str) -> None:
+        """Sends the event."""
+        self._send(Event("step_done", (clip_id,)))
+
+    def clip_done(self, clip_id: str, *, reused: bool) -> None:
+        """Sends the event."""
+        self._send(Event("clip_done", (clip_id,), {"reused": reused}))
+
+    def clip_failed(self, clip_id: str, error: str) -> None:
+        """Sends the event."""
+        self._send(Event("clip_failed", (clip_id, error)))
+
+    def note(self, message: str) -> None:
+        """Sends the event."""
+        self._send(Event("note", (message,)))
