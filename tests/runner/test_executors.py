@@ -16,7 +16,7 @@ from vcorr.store.rundir import RECORD, RunDirectory
 
 
 @pytest.fixture
-def found(plugins):
+def registry(plugins):
     return plugins()
 
 
@@ -24,8 +24,8 @@ def spec(**changes) -> RunSpec:
     return RunSpec(**{"model": "sliding-model", "probe": "qk", "steps": "0,9", **changes})
 
 
-def test_work_off_writes_shards_and_no_record(found, tmp_path) -> None:
-    plan = make_plan(spec(), found)
+def test_work_off_writes_shards_and_no_record(registry, tmp_path) -> None:
+    plan = make_plan(spec(), registry)
     run = RunDirectory.create(tmp_path, plan.fingerprints()["predict"])
     first = work_off(plan, run, ["slide-2", "slide-0"])
     assert (first.computed, first.reused, first.failed) == (2, 0, ())
@@ -40,8 +40,8 @@ def test_work_off_writes_shards_and_no_record(found, tmp_path) -> None:
         work_off(plan, run, ["slide-9"], compute=False)
 
 
-def test_a_report_comes_for_every_clip_as_soon_as_it_is_on_disk(found, tmp_path) -> None:
-    plan = make_plan(spec(options={"data": {"fail": "slide-1"}}), found)
+def test_a_report_comes_for_every_clip_as_soon_as_it_is_on_disk(registry, tmp_path) -> None:
+    plan = make_plan(spec(options={"data": {"fail": "slide-1"}}), registry)
     run = RunDirectory.create(tmp_path, plan.fingerprints()["predict"])
     seen = []
     for report in work_off_each(plan, run, plan.selection.clips):

@@ -25,12 +25,15 @@ from vcorr.store.rundir import TABLES, RunDirectory, find_runs
 
 
 @pytest.fixture
-def found(plugins):
+def registry(plugins):
     return plugins(mortal)
 
 
 class Listening(Silent):
-    """Keeps notes and clips in the order in which they come. Interrupts at the end of a clip, if it is told to."""
+    """Keeps notes and clips in the order in which they come.
+
+    interrupt: whether the first clip that is done interrupts the run.
+    """
 
     def __init__(self, *, interrupt: bool = False) -> None:
         self.notes: list[str] = []
@@ -53,9 +56,9 @@ class Listening(Silent):
         self.notes.append(message)
 
 
-def run(found, out: Path, events=None, reuse: Reuse = Reuse.MATCHING, **changes) -> Outcome:
+def run(registry, out: Path, events=None, reuse: Reuse = Reuse.MATCHING, **changes) -> Outcome:
     spec = RunSpec(**{"model": "mortal", "probe": "qk", "steps": "0,9", **changes})
-    return execute(make_plan(spec, found), out, events=events, reuse=reuse)
+    return execute(make_plan(spec, registry), out, events=events, reuse=reuse)
 
 
 def shards_of(run: RunDirectory) -> dict[str, bytes]:
@@ -73,15 +76,15 @@ def notes_in(folder: Path) -> dict[str, list[list[int]]]:
 
 
 def test_processes_that_die_cost_their_clip_alone_and_the_bytes_are_those_of_one_process(
-    found, tmp_path, monkeypatch, capfd
+    registry, tmp_path, monkeypatch, capfd
 ) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()
-    alone = run(found, tmp_path / "alone", options={"data": {"clips": 5}})
+    alone = run(registry, tmp_path / "alone", options={"data": {"clips": 5}})
     capfd.readouterr()
     monkeypatch.setenv(mortal.FOLDER, str(folder))
     heard = Listening()
-    shared = run(found, tmp_path / "shared", heard, workers=2, options={"data": {"clips": 5}})
+    shared = run(registry, tmp_path / "shared", heard, workers=2, options={"data": {"clips": 5}})
     assert (shared.status, shared.clips, shared.reused, shared.failed) == ("partial", 5, 0, ("slide-2",))
     tries = notes_in(folder)
     assert {clip: len(each) for clip, each in tries.items()} == {
@@ -109,18 +112,18 @@ def test_processes_that_die_cost_their_clip_alone_and_the_bytes_are_those_of_one
     assert record["peak_memory_gib"]["host"] > 0.05  # GiB of a process; torch alone takes more
 
     monkeypatch.delenv(mortal.FOLDER)
-    again = run(found, tmp_path / "shared", workers=2, options={"data": {"clips": 5}})
+    again = run(registry, tmp_path / "shared", workers=2, options={"data": {"clips": 5}})
     assert (again.status, again.reused) == ("complete", 4)
     assert shards_of(again.run) == expected
 
 
-def test_an_interrupt_leaves_no_process_and_nothing_half_written(found, tmp_path, monkeypatch) -> None:
+def test_an_interrupt_leaves_no_process_and_nothing_half_written(registry, tmp_path, monkeypatch) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()
     monkeypatch.setenv(mortal.FOLDER, str(folder))
     options = {"data": {"clips": 5, "fail": "slide-1"}}
     with pytest.raises(InterruptedRunError, match=r"\d of 5 clips are finished and kept in") as raised:
-        run(found, tmp_path / "runs", Listening(interrupt=True), workers=2, options=options)
+        run(registry, tmp_path / "runs", Listening(interrupt=True), workers=2, options=options)
     (stopped,) = find_runs(tmp_path / "runs")
     assert stopped.record()["status"] == "partial"
     kept = [path for path in (stopped.path / "predictions").iterdir() if path.stem != "slide-1"]
@@ -143,9 +146,9 @@ def test_an_interrupt_leaves_no_process_and_nothing_half_written(found, tmp_path
         ({"model": "filler"}, vcorr.StoreError, r"The disk is full(.|\n)*0 of 4 clips are finished and kept"),
     ],
 )
-def test_what_ends_one_process_is_one_error_of_the_run(found, tmp_path, capfd, changes, error, said) -> None:
+def test_what_ends_one_process_is_one_error_of_the_run(registry, tmp_path, capfd, changes, error, said) -> None:
     with pytest.raises(error, match=said):
-        run(found, tmp_path, workers=2, **changes)
+        run(registry, tmp_path, workers=2, **changes)
     assert "Traceback" not in capfd.readouterr().err
     (stopped,) = find_runs(tmp_path)
     assert stopped.record()["status"] == "partial"
@@ -186,7 +189,7 @@ def test_a_process_sees_the_card_that_the_run_counts_as_its_device(number, visib
     assert find_card(number, visible) == card
 
 
-def test_a_run_that_cannot_be_pickled_is_refused(found, tmp_path) -> None:
-    plan = replace(make_plan(RunSpec(model="mortal", probe="qk", steps="0", workers=2), found), notes=(lambda: "",))
+def test_a_run_that_cannot_be_pickled_is_refused(registry, tmp_path) -> None:
+    plan = replace(make_plan(RunSpec(model="mortal", probe="qk", steps="0", workers=2), registry), notes=(lambda: "",))
     with pytest.raises(vcorr.UsageError, match=r"cannot be handed to other processes(.|\n)*--workers 1"):
         Crew(plan, RunDirectory(tmp_path), Silent(), ["cpu", "cpu"])

@@ -58,6 +58,6 @@ def _no_space(*_: object) -> None:
 
 @vcorr.hookimpl
 def vcorr_models():
-    """The models."""
+    """Returns the models."""
     entries = sliding.entries_of(vcorr.ModelEntry, Mortal, Stillborn, Filler)
     return [replace(entry, data="token-slide") for entry in entries]

@@ -27,5 +27,5 @@ def describe_use(device: str, name: str) -> Iterator[str]:
     if others > 0:
         yield (
             f"{name}: other processes hold about {others / GIB:.0f} of {total / GIB:.0f} GiB. Memory may run "
-            "short, and times are not those of a free GPU."
+            "short, and the run takes longer than on a free GPU."
         )

@@ -168,7 +168,7 @@ def _pickle(plan: Plan) -> bytes:
 
 
 def _share_threads(processes: int) -> int:
-    """Returns how many CPU threads each process may use: they share those of this process."""
+    """Returns how many CPU threads each process may use, so that all use as many as this process would."""
     import torch
 
     return max(1, torch.get_num_threads() // processes)

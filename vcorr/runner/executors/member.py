@@ -24,18 +24,18 @@ _PROGRAM = (
 class Member:
     """A process that computes clips, one after the other.
 
-    It is a fresh interpreter, not a fork (CUDA does not survive one) and not `multiprocessing`'s spawn, which would run
-    the user's script a second time. It has its own process group, so Ctrl-C in a terminal reaches the run alone. Its
+    It is a fresh interpreter: CUDA does not survive a fork, and `multiprocessing` would run the user's script a second
+    time. It has its own process group, so Ctrl-C in a terminal reaches the run alone. Its
     standard input closes when the run ends, however it ends, and the process then ends too.
 
     Args:
-        order: what the process is told first; its device is the one that the process takes.
+        order: the first message to the process; its device is the one that the process takes.
         clip: the first clip to compute.
 
     Attributes:
         clip: id of the clip in work; None for none.
         has_begun: whether it came so far as to work on a clip, with the model loaded.
-        is_leaving: whether it was told that no clip is left.
+        is_leaving: whether it knows that no clip is left.
         is_silent: whether it has closed its output.
     """
 

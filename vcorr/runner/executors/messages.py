@@ -13,7 +13,7 @@ from vcorr.runner.events import Events
 
 @dataclass(frozen=True)
 class Order:
-    """What a new process is told first.
+    """The first message to a new process.
 
     Args:
         plan: the plan, pickled, so that it is unpickled only after the process is set up.
