@@ -223,7 +223,17 @@ def test_the_flags_of_run_are_the_contracts() -> None:
     assert flags == {
         *("--model", "--probe", "--data", "--prompt", "--mode", "--layers", "--steps", "--limit", "--seed", "--out"),
         *("--device", "--save-videos", "--cfg"),
-        *("--dtype", "--weights", "--offload", "--vae-tiling", "--reuse", "--executor", "--config", "--set"),
+        *(
+            "--dtype",
+            "--weights",
+            "--offload",
+            "--vae-tiling",
+            "--reuse",
+            "--executor",
+            "--workers",
+            "--config",
+            "--set",
+        ),
         *("--dry-run", "--json"),
     }
 
