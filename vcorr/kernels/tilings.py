@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +57,27 @@ INTERPRETED = (Tiling(32, 32, 64),)
 
 def choose_tilings(preferred: Sequence[Tiling], widen: bool) -> Sequence[Tiling]:
     """Returns the tilings to try. widen: a value takes four bytes in a tile, so half the channels are loaded."""
+    forced = _forced.get()
+    if forced is not None:
+        return (forced,)
     if interprets():
         return INTERPRETED
     if widen:
         return [Tiling(one.rows, one.columns, min(one.step, 64) // 2, one.warps, one.stages) for one in preferred]
     return preferred
+
+
+@contextlib.contextmanager
+def force_tiling(tiling: Tiling) -> Iterator[None]:
+    """Makes every kernel inside a `with` block use one tiling, to time it."""
+    token = _forced.set(tiling)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+_forced: ContextVar[Tiling | None] = ContextVar("_forced", default=None)
 
 
 def needs_float32(*tensors: Tensor) -> bool:
@@ -83,7 +100,8 @@ def launch_first(name: str, device: torch.device, tilings: Sequence[Tiling], sta
     from triton.runtime.errors import OutOfResources
 
     with _current(device):
-        for index in range(_fitting.get((name, device), 0), len(tilings)):
+        remembered = _fitting.get((name, device), 0) if len(tilings) > 1 else 0
+        for index in range(remembered, len(tilings)):
             try:
                 start(tilings[index])
             except OutOfResources:

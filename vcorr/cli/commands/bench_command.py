@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vcorr.cli.views.terminal import console, print_json, say
+from vcorr.cli.commands.bench_kernels import kernels
+from vcorr.cli.views.terminal import console, plain_rows, print_json, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -213,16 +214,10 @@ def _show(found: Sequence[Any], table: Callable[[Any], RenderableType], *, as_js
     from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
     if as_json:
-        print_json(_plain_rows(found))
+        print_json(plain_rows(found))
     else:
         console().print(table(found))
     return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
 
 
-def _plain_rows(found: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns dataclasses as rows for JSON, which has no NaN."""
-    import dataclasses
-    import math
-
-    rows = [dataclasses.asdict(one) for one in found]
-    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+bench.add_command(kernels)

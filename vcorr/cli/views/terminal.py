@@ -13,7 +13,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -130,6 +130,14 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     stream = _streams.out or sys.stdout
     stream.write(CONTROL.sub(lambda found: json.dumps(found.group())[1:-1].replace("\x7f", "\\u007f"), text) + "\n")
+
+
+def plain_rows(found: Sequence[Any]) -> list[dict[str, Any]]:
+    """Returns dataclasses as rows for JSON, which has no NaN."""
+    import dataclasses
+
+    rows = [dataclasses.asdict(one) for one in found]
+    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
 
 
 def number(value: float, digits: int = 3) -> str:

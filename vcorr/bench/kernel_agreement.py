@@ -1,0 +1,190 @@
+"""Compares the fused kernels with float64 on drawn cases, and says how often they find the same token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcorr.bench.measuring import Progress
+from vcorr.kernels.segment_rows import weigh_segments
+from vcorr.kernels.self_check import correlate
+from vcorr.kernels.tilings import interprets
+from vcorr.kernels.token_matches import Best, Scores, Slots, Sums, find_best
+
+ROUNDING = 1e-5
+"""Two correlations count as equal up to rounding if they differ by less than this share, for small logits.
+
+A logit of size x has an error of about x times `LOGIT_ERROR` in float32, and its exponential the same relative error.
+"""
+
+LOGIT_ERROR = 2.0**-22
+"""Relative error of a sum of products in float32."""
+
+SHARPNESS = (0.5, 1.0, 3.0, 20.0)
+"""Factors on the vectors: from flat softmaxes to logits in the thousands."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far one kernel agrees with float64, over all cases of one dtype.
+
+    Attributes:
+        kernel: what was computed.
+        dtype: of the tokens.
+        cases: number of drawn cases.
+        results: number of best tokens, or of summaries.
+        equal: results with the token of float64; summaries within rounding of float64.
+        rounding: results with another token, whose correlation in float64 is the same up to rounding.
+        wrong: all other results.
+        largest_error: largest relative error of a peak, or absolute error of a probability.
+    """
+
+    kernel: str
+    dtype: str
+    cases: int = 0
+    results: int = 0
+    equal: int = 0
+    rounding: int = 0
+    wrong: int = 0
+    largest_error: float = 0.0
+
+    def add(self, other: Agreement) -> Agreement:
+        """Returns the counts of two sets of cases of the same kernel and dtype."""
+        return Agreement(
+            self.kernel,
+            self.dtype,
+            self.cases + other.cases,
+            self.results + other.results,
+            self.equal + other.equal,
+            self.rounding + other.rounding,
+            self.wrong + other.wrong,
+            max(self.largest_error, other.largest_error),
+        )
+
+
+@dataclass(frozen=True)
+class DrawnCase:
+    """One drawn case. q, k: (A, F, P, d). text: (A, n, d). hidden: (n,) bool. tokens: (U,) in frame `own`."""
+
+    q: Tensor
+    k: Tensor
+    text: Tensor
+    hidden: Tensor
+    tokens: Tensor
+    own: int
+
+    @property
+    def scale(self) -> float:
+        """1/sqrt(d)."""
+        return float(self.q.shape[-1] ** -0.5)
+
+    @property
+    def rounding(self) -> float:
+        """The relative difference of two correlations that float32 cannot tell apart."""
+        longest = max(float(torch.linalg.vector_norm(part.double(), dim=-1).max()) for part in (self.q, self.k))
+        return ROUNDING + LOGIT_ERROR * longest**2 * self.scale
+
+
+def measure_agreement(
+    device: torch.device, dtypes: list[torch.dtype], cases: int, seed: int, say: Progress
+) -> list[Agreement]:
+    """Draws cases and compares every kernel with float64.
+
+    say: gets one line of progress per case.
+    """
+    found: dict[tuple[str, str], Agreement] = {}
+    for dtype in dtypes:
+        for index in range(cases):
+            case = draw_case(np.random.default_rng((seed, index)), device, dtype)
+            for one in _compare_case(case):
+                found[one.kernel, one.dtype] = found.get((one.kernel, one.dtype), Agreement(one.kernel, one.dtype)).add(
+                    one
+                )
+            wrong = sum(one.wrong for one in found.values())
+            size = " x ".join(map(str, case.q.shape))
+            say(f"{_name(dtype)} case {index + 1} of {cases}: {size}, {wrong} wrong so far")
+    return list(found.values())
+
+
+def draw_case(random: np.random.Generator, device: torch.device, dtype: torch.dtype) -> DrawnCase:
+    """Draws sizes, layout and vectors; small ones for the interpreter."""
+    small = interprets()
+    heads, frames = int(random.integers(1, 3 if small else 7)), int(random.integers(2, 4 if small else 6))
+    tokens = int(random.integers(1, 40 if small else 1600))
+    width = int(random.choice((8, 20, 72) if small else (16, 40, 64, 72, 80, 96, 128, 160, 256)))
+    words, own = int(random.integers(0, 40 if small else 300)), int(random.integers(frames))
+    sharp = float(random.choice(SHARPNESS))
+    generator = torch.Generator(device).manual_seed(int(random.integers(1 << 31)))
+
+    def draw(*shape: int) -> Tensor:
+        return (torch.randn(shape, generator=generator, device=device) * sharp).to(dtype)
+
+    # heads last in memory, as many models keep them
+    q, k = (draw(frames, tokens, heads, width).permute(2, 0, 1, 3) for _ in range(2))
+    picked = np.sort(random.choice(tokens, size=int(random.integers(1, tokens + 1)), replace=False))
+    hidden = torch.rand(words, generator=generator, device=device) < 0.3
+    return DrawnCase(q, k, draw(heads, words, width), hidden, torch.from_numpy(picked).to(device), own)
+
+
+def _compare_case(case: DrawnCase) -> Iterator[Agreement]:
+    """Yields one agreement per kernel and way of matching."""
+    slots = Slots(each=True, with_mean=True)
+    for name, scores in {
+        "both directions": Scores(case.q, case.k, case.tokens, case.own, case.scale),
+        "one direction": Scores(case.q, case.k, case.tokens, case.own, case.scale, symmetric=False),
+        "a tensor with itself": Scores(case.k, case.k, case.tokens, case.own, case.scale),
+    }.items():
+        sums = Sums(scores.sum_forward(), scores.sum_reverse() if scores.both else None)
+        yield _compare_best(f"match, {name}", scores, find_best(scores, sums, slots), case.rounding)
+    raw = Scores(case.k, case.k, case.tokens, case.own, 1.0, softmax=False, symmetric=False)
+    yield _compare_best("match_features", raw, find_best(raw, None, slots), ROUNDING)
+    yield _compare_rows(case)
+
+
+def _compare_best(name: str, scores: Scores, best: Best, rounding: float) -> Agreement:
+    """Compares the best tokens of each head and of the mean with float64."""
+    result = Agreement(name, _name(scores.q.dtype), cases=1)
+    frames = [frame for frame in range(scores.q.shape[1]) if frame != scores.own]
+    for job, frame in enumerate(frames):
+        costs = correlate(scores, frame)
+        costs = torch.cat([costs, costs.sum(dim=0, keepdim=True)])
+        top, expected = costs.max(dim=-1)
+        chosen = best.tokens[..., job]
+        reached = costs.gather(-1, chosen[..., None])[..., 0]
+        size = costs.abs().amax(dim=-1)
+        equal = chosen == expected
+        close = ~equal & (top - reached <= rounding * size)
+        error = ((best.peaks[..., job].double() - reached).abs() / size).max()
+        result = result.add(_count(result, equal, close, float(error)))
+    return result
+
+
+def _compare_rows(case: DrawnCase) -> Agreement:
+    result = Agreement("attention_rows", _name(case.q.dtype), cases=1)
+    q, k, own, scale = case.q, case.k, case.own, case.scale
+    rows = weigh_segments(q, k, case.text, case.tokens, own=own, scale=scale, hidden=case.hidden)
+    keys = torch.cat([case.text, case.k.flatten(1, 2)], dim=1).double()
+    logits = case.q[:, case.own, case.tokens].double() @ keys.mT * case.scale
+    logits[..., : len(case.hidden)].masked_fill_(case.hidden, -math.inf)
+    weights = logits.softmax(dim=-1).mean(dim=0)
+    parts = torch.split(weights, [len(case.hidden), *[case.k.shape[2]] * case.k.shape[1]], dim=1)
+    sums = torch.stack([part.sum(dim=1) for part in parts], dim=1)
+    peaks = torch.stack([part.amax(dim=1) if part.shape[1] else part.sum(dim=1) for part in parts], dim=1)
+    errors = torch.maximum((rows.sums.double() - sums).abs(), (rows.peaks.double() - peaks).abs())
+    return result.add(
+        _count(result, errors <= case.rounding, torch.zeros_like(errors, dtype=torch.bool), float(errors.max()))
+    )
+
+
+def _count(blank: Agreement, equal: Tensor, close: Tensor, error: float) -> Agreement:
+    counts = (equal.numel(), int(equal.sum()), int(close.sum()))
+    return Agreement(blank.kernel, blank.dtype, 0, *counts, counts[0] - counts[1] - counts[2], error)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,56 @@
+"""Defines `vcorr bench kernels`."""
+
+from __future__ import annotations
+
+import click
+
+from vcorr.cli.views.terminal import console, plain_rows, print_json, say
+
+
+@click.command("kernels", short_help="Check the fused kernels against float64, and time them.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@click.option("--cases", type=click.IntRange(min=0), default=24, show_default=True, help="Drawn cases per dtype.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the cases.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Timed pairs per function; 0 times nothing.",
+)
+@click.option("--small", is_flag=True, help="Time a tiny layer in place of one of CogVideoX-2B.")
+@click.option("--tune", is_flag=True, help="Also time every tiling of both passes of matching.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def kernels(device: str | None, cases: int, seed: int, pairs: int, small: bool, tune: bool, as_json: bool) -> int:
+    """Check the fused kernels against float64 on drawn cases, then time them against plain PyTorch.
+
+    \b
+    On a GPU:
+      vcorr bench kernels
+    On a CPU, in Triton's interpreter, whose times mean nothing:
+      TRITON_INTERPRET=1 vcorr bench kernels --device cpu --cases 1 --pairs 0
+
+    The cases differ in size, layout, dtype and sharpness. A result is equal, equal up to rounding, or wrong. The
+    times are of one layer of CogVideoX-2B, for 400 points and for every token. Exit code 1: a result is wrong.
+    """
+    from vcorr.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    from vcorr.bench.kernel_bench import KernelOptions, run_kernel_bench
+    from vcorr.cli.views.kernel_tables import agreement_table, tiling_table, time_table
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
+
+    options = KernelOptions(device, cases, seed, pairs, small, tune)
+    found = run_kernel_bench(options, lambda line: say(line, stderr=True))
+    if as_json:
+        agreement, times, tilings = (plain_rows(rows) for rows in found.tables)
+        print_json({**found.facts, "agreement": agreement, "times": times, "tilings": tilings})
+    else:
+        out = console()
+        if found.agreement:
+            out.print(agreement_table(found.agreement))
+        if found.times:
+            out.print(time_table(found.times, f"{found.facts['layer']} on {found.facts['device']}, bfloat16"))
+        if found.tilings:
+            out.print(tiling_table(found.tilings))
+    return EXIT_SOME_FAILED if any(one.wrong for one in found.agreement) else EXIT_OK
