@@ -33,7 +33,8 @@ ERRORS = [name for name in vcorr.__all__ if name.endswith("Error")]
 WITH_TORCH = {
     "vcorr": {
         *("CorrespondenceTracker", "Layout", "record"),
-        *("choose_tracker_device", "find_checkpoint", "identify_network", "read_checkpoint"),
+        *("check_finite", "choose_tracker_device", "find_checkpoint", "identify_network", "read_checkpoint"),
+        "repeat_exactly",
     },
     "vcorr.capture": {
         *("AttentionCall", "EditableCall", "Pass", "PassListener", "PassWatch", "Recorder", "Tap"),

@@ -96,10 +96,12 @@ if TYPE_CHECKING:
     from vcorr.store.home import home_folder as home_folder
     from vcorr.trackers.both_ways import track_both_ways as track_both_ways
     from vcorr.trackers.chain import check_tracking_input as check_tracking_input
+    from vcorr.trackers.network_files import check_finite as check_finite
     from vcorr.trackers.network_files import choose_tracker_device as choose_tracker_device
     from vcorr.trackers.network_files import find_checkpoint as find_checkpoint
     from vcorr.trackers.network_files import identify_network as identify_network
     from vcorr.trackers.network_files import read_checkpoint as read_checkpoint
+    from vcorr.trackers.network_files import repeat_exactly as repeat_exactly
     from vcorr.tracking.correspondence import CorrespondenceTracker as CorrespondenceTracker
     from vcorr.tracking.track_options import TrackOptions as TrackOptions
 
@@ -153,7 +155,8 @@ else:
             "vcorr.store.home": "home_folder",
             "vcorr.trackers.both_ways": "track_both_ways",
             "vcorr.trackers.chain": "check_tracking_input",
-            "vcorr.trackers.network_files": "choose_tracker_device find_checkpoint identify_network read_checkpoint",
+            "vcorr.trackers.network_files": "check_finite choose_tracker_device find_checkpoint identify_network "
+            "read_checkpoint repeat_exactly",
             "vcorr.tracking.correspondence": "CorrespondenceTracker",
             "vcorr.tracking.track_options": "TrackOptions",
         },

@@ -10,11 +10,13 @@ import os
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -97,6 +99,24 @@ def identify_network(
         "package": _find_version(package, otherwise),
         "device": device.type,
     }
+
+
+def repeat_exactly() -> AbstractContextManager[Any]:
+    """Makes tracks repeatable: cuDNN then chooses its algorithms deterministically, not by measured speed."""
+    flags: AbstractContextManager[Any] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
+
+
+def check_finite(name: str, *found: Tensor | NDArray[Any]) -> None:
+    """Checks what the network of a tracker predicted. name: of the tracker.
+
+    Raises:
+        UsageError: a value is NaN or infinite.
+    """
+    if not all(bool(torch.isfinite(torch.as_tensor(values)).all()) for values in found):
+        raise UsageError(f"{name} predicted NaN or infinity.", hint="Check the weights of tracker.checkpoint.")
 
 
 def _find_version(package: str, otherwise: str) -> str:

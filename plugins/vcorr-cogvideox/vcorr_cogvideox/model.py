@@ -35,7 +35,7 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
     latent_axes = "bfchw"
 
     @property
-    def unrotated(self) -> Unrotated | None:
+    def unrotated(self) -> Unrotated | None:  # type: ignore[override]  # the network decides it
         """None for the 2B models, which add sines to the tokens and have no rotary embedding."""
         return Unrotated() if self.network["use_rotary_positional_embeddings"] else None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -25,10 +24,12 @@ from vcorr import (
     TrackerBase,
     Tracks,
     UsageError,
+    check_finite,
     check_tracking_input,
     choose_tracker_device,
     query_grid,
     read_checkpoint,
+    repeat_exactly,
 )
 from vcorr_cotracker import sources
 from vcorr_cotracker.config import OFFLINE, ONLINE, VERSION, Config, OfflineConfig, OnlineConfig
@@ -102,15 +103,12 @@ class CoTracker(TrackerBase, ABC):
         network = self._network()
         scale = _Scale(video.shape[1:3], network.size)
         support = self._support(*video.shape[1:3])
-        with torch.no_grad(), _repeatable():
+        with torch.no_grad(), repeat_exactly():
             seen = _resize_frames(video, network.size, self._device)
             for group in np.array_split(np.arange(len(queries)), math.ceil(len(queries) / self.config.points)):
                 inputs = scale.queries(_join(queries[group], support), self._device)
                 tracks, sure = self._predict(network.module, seen, inputs)
-                if not (torch.isfinite(tracks).all() and torch.isfinite(sure).all()):
-                    raise UsageError(
-                        f"{self.name} predicted NaN or infinity.", hint="Check the weights of tracker.checkpoint."
-                    )
+                check_finite(self.name, tracks, sure)
                 own = slice(0, len(group))
                 xy[group] = scale.pixels(tracks[0, :, own].transpose(0, 1).float().cpu().numpy())
                 visible[group] = (sure[0, :, own] > self.config.visibility).T.cpu().numpy()
@@ -120,7 +118,7 @@ class CoTracker(TrackerBase, ABC):
         return Queries.at(query_grid(side, height, width) if side else np.zeros((0, 2), dtype=np.float32))
 
     @abstractmethod
-    def _predict(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, module: Any, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Predicts positions (1, T, N, 2) in the network's pixels, and a score of visibility (1, T, N)."""
 
     @abstractmethod
@@ -170,7 +168,7 @@ class Offline(CoTracker):
     def _build(self, predictors: Any) -> Any:
         return predictors.CoTrackerPredictor(checkpoint=None, offline=True, v2=False, window_len=self.config.window_len)
 
-    def _predict(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, module: Any, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         tracks, visible, _, _ = module(video=video, queries=queries, iters=self.config.iterations)
         return tracks, visible
 
@@ -189,7 +187,7 @@ class Online(CoTracker):
     def _build(self, predictors: Any) -> Any:
         return predictors.CoTrackerOnlinePredictor(checkpoint=None, v2=False, window_len=self.config.window_len)
 
-    def _predict(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, module: Any, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         window, frames = self.config.window_len, video.shape[1]
         module.init_video_online_processing()  # forgets the last video
         # a window that begins half a window before the end would add no new frames; the first window always runs
@@ -225,7 +223,8 @@ class _Scale:
 
     def pixels(self, xy: Floats) -> Floats:
         """Returns positions (..., 2) of the network in pixels of the video."""
-        return (xy.astype(np.float64) / self._factor + 0.5).astype(np.float32)
+        found: Floats = (xy.astype(np.float64) / self._factor + 0.5).astype(np.float32)
+        return found
 
 
 def _join(one: Queries, other: Queries) -> Queries:
@@ -241,14 +240,6 @@ def _resize_frames(video: NDArray[np.uint8], size: tuple[int, int], device: torc
         torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1)[None].float() for frame in video
     )
     return torch.cat([F.interpolate(frame, size, mode="bilinear", align_corners=True) for frame in frames])[None]
-
-
-def _repeatable() -> AbstractContextManager[Any]:
-    """Makes tracks repeatable: cuDNN then chooses its algorithms deterministically, not by measured speed."""
-    flags: AbstractContextManager[Any] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return flags
 
 
 def _check(config: Config, name: str) -> None:

@@ -29,7 +29,7 @@ class Shown:
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -84,7 +84,8 @@ def _show_output(seen: dict[str, Tensor], heads: Any, rotary: Any) -> Callable[[
 
 def _per_head(tensor: Tensor, heads: int) -> Tensor:
     """Splits (B, N, C) into heads, (B, N, H, D)."""
-    return tensor.unflatten(2, (heads, -1))
+    result: Tensor = tensor.unflatten(2, (heads, -1))
+    return result
 
 
 def _turn(tensor: Tensor, rotary: Any) -> Tensor:

@@ -10,6 +10,8 @@ from diffusers import HunyuanVideo15Pipeline
 class GuidedPipeline(HunyuanVideo15Pipeline):  # type: ignore[misc]  # diffusers is not typed
     """A text-to-video pipeline whose call takes the strength of guidance; diffusers keeps it in a guider."""
 
+    guider: Any
+
     def __call__(self, *args: Any, guidance_scale: float | None = None, **kwargs: Any) -> Any:
         """Calls the pipeline; uses `guidance_scale`, if given, for this call only."""
         own = self.guider

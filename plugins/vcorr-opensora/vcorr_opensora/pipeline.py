@@ -121,7 +121,8 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
         pixels = self.video_processor.preprocess(image, height=height, width=width)
         pixels = pixels.to(self._execution_device, self.vae.dtype).unsqueeze(2)
         latents = self.vae.encode(pixels).latent_dist.sample(generator)
-        return latents * self.vae.config.scaling_factor
+        result: Tensor = latents * self.vae.config.scaling_factor
+        return result
 
     def schedule_arguments(self, num_steps: int, frames: int, tokens_per_frame: int) -> Mapping[str, Any]:
         """Returns the arguments of `scheduler.set_timesteps` except the number of steps. frames: F."""

@@ -10,7 +10,6 @@ frames.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,9 +24,11 @@ from vcorr import (
     TrackerBase,
     Tracks,
     UsageError,
+    check_finite,
     check_tracking_input,
     choose_tracker_device,
     identify_network,
+    repeat_exactly,
     track_both_ways,
 )
 from vcorr.diffusion import seed_generators
@@ -104,15 +105,16 @@ class TapNext(TrackerBase):
         network, device = self._network(), self._device
         unit = np.array([SIDE / video.shape[2], SIDE / video.shape[1]], dtype=np.float32)
         tracks, sure, state = [], [], None
-        with torch.no_grad(), _repeatable():
+        with torch.no_grad(), repeat_exactly():
             for frame in video:
                 asked = {"query_points": _queries(points * unit, device)} if state is None else {"state": state}
                 yx, _, logits, state = network(video=_resize(frame, self.config.size, device), **asked)
                 tracks.append(yx[0, 0].flip(-1).float().cpu().numpy())
                 sure.append(logits[0, 0, :, 0].float().sigmoid().cpu().numpy())
-        xy, probability = np.stack(tracks, axis=1) / unit, np.stack(sure, axis=1)
-        if not (np.isfinite(xy).all() and np.isfinite(probability).all()):
-            raise UsageError(f"{NAME} predicted NaN or infinity.", hint="Check the weights of tracker.checkpoint.")
+        inner: Floats = np.stack(tracks, axis=1)
+        probability: Floats = np.stack(sure, axis=1)
+        xy = inner / unit
+        check_finite(NAME, xy, probability)
         return xy, probability
 
     @property
@@ -153,14 +155,6 @@ def _resize(frame: NDArray[np.uint8], size: int, device: torch.device) -> Tensor
     pixels: Any = torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)
     return (resized / 127.5 - 1).permute(0, 2, 3, 1)[None]
-
-
-def _repeatable() -> AbstractContextManager[Any]:
-    """Makes tracks repeatable: cuDNN then chooses its algorithms deterministically, not by measured speed."""
-    flags: AbstractContextManager[Any] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return flags
 
 
 def _check(config: TapNextConfig) -> None:

@@ -160,7 +160,11 @@ class DIFT(DiffusersVideoModel[DIFTConfig]):
         from vcorr.diffusion import load_pipeline
 
         assert source.folder is not None  # `locate` has found it
-        unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        unchecked: dict[str, Any] = {
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
         pipe = load_pipeline(self.pipeline_class, source.folder, dtype, **unchecked)
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
         return pipe

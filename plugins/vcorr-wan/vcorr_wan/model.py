@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vcorr import AppliedSettings, Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated, UsageError, option
 from vcorr.diffusion import (
@@ -59,7 +59,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
     """
 
     pipeline_class = "WanPipeline"
-    saved_as = ("WanPipeline",)
+    saved_as: ClassVar[tuple[str, ...]] = ("WanPipeline",)
     attention = "blocks.{}.attn1"
     block = "blocks.{}"
     unrotated = Unrotated(axes="bnc")

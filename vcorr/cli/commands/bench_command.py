@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.bench_kernels import kernels
 from vcorr.cli.views.terminal import console, plain_rows, print_json, say
 
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 
 def _on_device(command: Callable[..., int]) -> Callable[..., int]:
     """Adds the options that say where a measurement runs."""
-    dtype = click.option(
-        "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
-    )
-    device = click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
-    return device(dtype(command))
+    return run_flags.DEVICE(run_flags.DTYPE(command))
 
 
 @click.group(short_help="Measure what probing, tracking and guiding cost.")
@@ -31,7 +28,7 @@ def bench() -> None:
 @bench.command(short_help="Time plain and probed passes of models with random weights.")
 @click.option("--model", "-m", required=True, metavar="M[,M]", help="Models to time, one after the other.")
 @click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
-@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@run_flags.LAYERS_READ
 @click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Number of query points.")
 @click.option(
     "--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs of passes, after one to warm up."
@@ -42,7 +39,7 @@ def bench() -> None:
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model, or e.g. probe.heads=each."
 )
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def overhead(
     model: str,
     probe: str,
@@ -96,7 +93,7 @@ def overhead(
 @click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs, after one to warm up.")
 @_on_device
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the probe.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def track_cost(
     model: str,
     probe: str,
@@ -148,7 +145,7 @@ def track_cost(
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the guidance."
 )
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def guidance_cost(
     model: str,
     guidance: str,

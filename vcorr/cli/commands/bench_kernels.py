@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.views.terminal import console, plain_rows, print_json, say
 
 
 @click.command("kernels", short_help="Check the fused kernels against float64, and time them.")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@run_flags.DEVICE
 @click.option("--cases", type=click.IntRange(min=0), default=24, show_default=True, help="Drawn cases per dtype.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the cases.")
 @click.option(
@@ -20,7 +21,7 @@ from vcorr.cli.views.terminal import console, plain_rows, print_json, say
 )
 @click.option("--small", is_flag=True, help="Time a tiny layer in place of one of CogVideoX-2B.")
 @click.option("--tune", is_flag=True, help="Also time every tiling of both passes of matching.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def kernels(device: str | None, cases: int, seed: int, pairs: int, small: bool, tune: bool, as_json: bool) -> int:
     """Check the fused kernels against float64 on drawn cases, then time them against plain PyTorch.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vcorr.cli.commands import run_flags
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.number_types import WHOLE_NUMBER
 from vcorr.cli.views.terminal import print_json, say
@@ -52,11 +53,11 @@ _FLAGS = ("model", "data", "seed", "device", "dtype", "weights")
 @click.option("--steps", metavar="0,10-20", help="Steps that are measured.  [default: the best step of the run]")
 @click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise and of the controls.")
 @click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of studies.")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@run_flags.DEVICE
 @click.option("--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.")
 @click.option("--weights", metavar="hub|random|PATH", help="Weights.  [default: as in the run]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the data.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def knockout(
     observed: Path,
     sites: str,

@@ -43,7 +43,7 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
         latent_channels: C.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers is not typed
     def __init__(
         self,
         spatial_channels: Sequence[int] = (128, 256, 512, 512),
@@ -122,7 +122,8 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
         batch = len(video)
         frames = video.transpose(1, 2).flatten(0, 1)
         coded = torch.cat([code(part) for part in frames.split(FRAMES_AT_ONCE)])
-        return coded.unflatten(0, (batch, -1)).transpose(1, 2)
+        result: Tensor = coded.unflatten(0, (batch, -1)).transpose(1, 2)
+        return result
 
 
 class Temporal(nn.Module):
@@ -168,7 +169,8 @@ class _Encoder(nn.Module):
         x = self.conv_in(x)
         for level, shrink in zip(self.block_res_blocks, [*self.conv_blocks, nn.Identity()], strict=True):
             x = shrink(level(x))
-        return self.conv2(F.silu(self.norm1(self.res_blocks(x))))
+        result: Tensor = self.conv2(F.silu(self.norm1(self.res_blocks(x))))
+        return result
 
 
 class _Decoder(nn.Module):
@@ -194,7 +196,8 @@ class _Decoder(nn.Module):
             if index and _SHRINKS[index - 1]:
                 # the channels of one frame hold two frames
                 x = self.conv_blocks[index - 1](x).unflatten(1, (-1, 2)).transpose(2, 3).flatten(2, 3)
-        return self.conv_out(F.silu(self.norm1(x)))
+        result: Tensor = self.conv_out(F.silu(self.norm1(x)))
+        return result
 
 
 class _Residual(nn.Module):
@@ -210,7 +213,8 @@ class _Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = self.conv1(F.silu(self.norm1(x)))
         inner = self.conv2(F.silu(self.norm2(inner)))
-        return inner + (self.conv3(x) if hasattr(self, "conv3") else x)
+        result: Tensor = inner + (self.conv3(x) if hasattr(self, "conv3") else x)
+        return result
 
 
 class _Conv(nn.Module):
@@ -222,7 +226,8 @@ class _Conv(nn.Module):
         self.earlier = size - stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 0, 0, 0, self.earlier, 0)))
+        result: Tensor = self.conv(F.pad(x, (0, 0, 0, 0, self.earlier, 0)))
+        return result
 
 
 def _numbers(shapes: Mapping[str, Any], prefix: str) -> int:

@@ -43,7 +43,7 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
         max_text_seq_length: tokens of the embedding for no prompt.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers is not typed
     def __init__(
         self,
         depth: int = 28,
@@ -127,7 +127,8 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
         out = self.final_layer(x.unflatten(0, (-1, frames)).flatten(1, 2), moment)
         out = out.unflatten(1, (frames, rows, cols)).unflatten(-1, (PATCH, PATCH, -1))
         latents = out.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)  # (B, 2C, F, h, w)
-        return latents.chunk(2, dim=1)[0].float()
+        result: Tensor = latents.chunk(2, dim=1)[0].float()
+        return result
 
 
 class Block(nn.Module):
@@ -163,10 +164,10 @@ class Block(nn.Module):
 
     def _attend(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
         """Maps (B, F, S, D) to the same shape."""
-        if self.kind == "spatial":
-            return self.attn(x.flatten(0, 1), turns).view_as(x)
-        by_position = x.transpose(1, 2)
-        return self.attn(by_position.flatten(0, 1), turns).view_as(by_position).transpose(1, 2)
+        is_spatial = self.kind == "spatial"
+        rows = x if is_spatial else x.transpose(1, 2)
+        result: Tensor = self.attn(rows.flatten(0, 1), turns).view_as(rows)
+        return result if is_spatial else result.transpose(1, 2)
 
 
 class _SelfAttention(nn.Module):
@@ -184,7 +185,8 @@ class _SelfAttention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if turns is not None:
             q, k = _turn(q, *turns), _turn(k, *turns)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        result: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return result
 
 
 class _CrossAttention(nn.Module):
@@ -200,7 +202,8 @@ class _CrossAttention(nn.Module):
         q = self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv_linear(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
-        return self.proj(out.transpose(1, 2).flatten(2))
+        result: Tensor = self.proj(out.transpose(1, 2).flatten(2))
+        return result
 
 
 class _FeedForward(nn.Module):
@@ -210,7 +213,8 @@ class _FeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        result: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return result
 
 
 class _Patches(nn.Module):
@@ -220,7 +224,8 @@ class _Patches(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Maps (B, C, F, h, w) to (B, F, S, D)."""
-        return self.proj(latents).flatten(3).permute(0, 2, 3, 1)
+        result: Tensor = self.proj(latents).flatten(3).permute(0, 2, 3, 1)
+        return result
 
 
 class _Number(nn.Module):
@@ -233,7 +238,8 @@ class _Number(nn.Module):
     def forward(self, number: Tensor) -> Tensor:
         """Maps (B,) to (B, D)."""
         angles = number[:, None].float() * _frequencies(_WAVES, number.device)
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(number.dtype))
+        result: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(number.dtype))
+        return result
 
 
 class _Caption(nn.Module):
@@ -245,7 +251,8 @@ class _Caption(nn.Module):
         self.register_buffer("y_embedding", torch.randn(tokens, inputs) / inputs**0.5)
 
     def forward(self, text: Tensor) -> Tensor:
-        return self.y_proj(text)
+        result: Tensor = self.y_proj(text)
+        return result
 
 
 class _Rotary(nn.Module):
@@ -270,7 +277,8 @@ class _Final(nn.Module):
 
     def forward(self, x: Tensor, moment: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table + moment[:, None]).chunk(2, dim=1)
-        return self.linear(_norm(x, shift, scale))
+        result: Tensor = self.linear(_norm(x, shift, scale))
+        return result
 
 
 def sine_positions(rows: int, cols: int, width: int, scale: float) -> Tensor:
