@@ -6,7 +6,7 @@ import sys
 from vcorr.store.rundir import RunDirectory
 
 RUN = [
-    *["run", "--model", "tiny", "--probe", "qk", "--layers", "7", "--steps", "last"],
+    *["run", "--model", "tiny", "--probe", "qk", "--steps", "last"],
     *["--data", "sprites", "--mode", "invert", "--limit", "1"],
 ]
 
@@ -23,9 +23,9 @@ def test_six_steps_give_the_video_back_and_find_points_in_it(tmp_path):
     assert "Clip test-0000: the round trip reaches" in said
     assert {row["status"] for row in rows if row["n"]} == {"ok"}
     assert all(row["round_trip"] > 20 for row in rows)
-    (found,) = (row for row in rows if row["metric"] == "matching_accuracy")
-    assert found["mode"] == "invert"
-    assert found["value"] > found["floor"] + 0.3
+    found = [row for row in rows if row["metric"] == "matching_accuracy"]
+    assert {row["mode"] for row in found} == {"invert"}
+    assert max(row["value"] - row["floor"] for row in found) > 0.3, "one of its layers matches, whichever it is"
 
 
 def test_two_steps_do_not_and_the_clip_is_not_scored(tmp_path):

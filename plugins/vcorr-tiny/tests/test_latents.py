@@ -8,7 +8,7 @@ import numpy as np
 from vcorr.store.rundir import RunDirectory
 
 RUN = [
-    *["run", "--model", "tiny", "--probe", "qk,latent", "--layers", "7", "--steps", "10,49"],
+    *["run", "--model", "tiny", "--probe", "qk,latent", "--steps", "10,49"],
     *["--data", "sprites", "--limit", "1"],
 ]
 
@@ -21,8 +21,10 @@ def test_latents_are_a_row_per_step_and_know_less_than_the_network(tmp_path):
     (path,) = tmp_path.iterdir()
     rows = RunDirectory(path).read("scores").to_pylist()
     found = {(r["probe"], r["layer"], r["step"]): r for r in rows if r["metric"] == "matching_accuracy"}
-    assert set(found) == {("latent", -1, 10), ("latent", -1, 49), ("qk", 7, 10), ("qk", 7, 49)}
-    latent, network = found["latent", -1, 49], found["qk", 7, 49]
+    in_network = {("qk", layer, step) for layer in range(10) for step in (10, 49)}
+    assert set(found) == {("latent", -1, 10), ("latent", -1, 49), *in_network}
+    latent = found["latent", -1, 49]
+    network = max((found["qk", layer, 49] for layer in range(10)), key=lambda row: row["value"])
     assert latent["value"] < network["value"]
     assert found["latent", -1, 10]["value"] < latent["value"]
     for name in ("noise", "floor", "ceiling", "n", "readout"):
