@@ -41,15 +41,14 @@ def test_wrong_tokens_are_counted_and_end_with_exit_code_1(monkeypatch):
     right = kernel_agreement.find_best
 
     def move(scores, sums, slots):
-        best = right(scores, sums, slots)
-        return best._replace(tokens=(best.tokens + 1) % scores.q.shape[2])
+        return right(scores, sums, slots).roll(1, dims=1)  # the results of other query tokens
 
     monkeypatch.setattr(kernel_agreement, "find_best", move)
     words = ["bench", "kernels", "--device", "cpu", "--cases", "1", "--pairs", "0"]
     result = CliRunner().invoke(cli, words, standalone_mode=False)
     assert result.return_value == 1
     (row,) = [line.split() for line in result.stdout.splitlines() if "match_features" in line]
-    assert (row[4], int(row[7])) == ("0.000", int(row[3]))  # kernel, dtype, cases, results, equal, %, ...
+    assert float(row[4]) < 50 < 100 * int(row[7]) / int(row[3])  # kernel, dtype, cases, results, equal, %, ..., wrong
 
 
 def test_a_device_without_kernels_is_refused(monkeypatch):

@@ -23,14 +23,15 @@ from triton.compiler import ASTSource
 
 from vcorr.kernels.device_costs import cost_kernel
 from vcorr.kernels.device_peaks import peak_kernel
+from vcorr.kernels.device_results import place_kernel, share_kernel
 from vcorr.kernels.device_sums import sum_kernel
 from vcorr.kernels.device_window import window_kernel
 from vcorr.kernels.tilings import COSTS, SUMS, choose_tilings
 
 POINTERS = {
     **dict.fromkeys(("left", "right", "q", "k"), ""),
-    **dict.fromkeys(("out", "forward", "reverse", "whole_sums"), "*fp32"),
-    **dict.fromkeys(("tokens", "best"), "*i64"),
+    **dict.fromkeys(("out", "forward", "reverse", "whole_sums", "parts", "shares", "table"), "*fp32"),
+    **dict.fromkeys(("tokens", "best", "keys"), "*i64"),
     "hidden": "*u8",
     "peaks": "*i32",
 }
@@ -76,6 +77,9 @@ def list_programs(dtype: str, width: int, arch: int, every: bool) -> Iterator[Pr
     block = 1 << (width - 1).bit_length()
     window = {"symmetric": True, "each": True, "near": 32, "block": block, "even": width == block}
     yield Program(window_kernel, window, dtype, width, arch, 4, 3)
+    if dtype == "bf16" and width == 64:  # they read no tokens
+        yield Program(place_kernel, {"relative": True, "block": 256}, dtype, width, arch, 4, 3)
+        yield Program(share_kernel, {"padded": 16, "block_rows": 32}, dtype, width, arch, 4, 3)
 
 
 def _list_constants(every: bool) -> Iterator[tuple[Any, Any, dict[str, bool]]]:

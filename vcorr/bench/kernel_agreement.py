@@ -14,7 +14,7 @@ from vcorr.bench.measuring import Progress
 from vcorr.kernels.segment_rows import weigh_segments
 from vcorr.kernels.self_check import correlate
 from vcorr.kernels.tilings import interprets
-from vcorr.kernels.token_matches import Best, Scores, Slots, Sums, find_best
+from vcorr.kernels.token_matches import Scores, Slots, Sums, find_best, read_peaks, read_tokens
 
 ROUNDING = 1e-5
 """Two correlations count as equal up to rounding if they differ by less than this share, for small logits.
@@ -146,20 +146,21 @@ def _compare_case(case: DrawnCase) -> Iterator[Agreement]:
     yield _compare_rows(case)
 
 
-def _compare_best(name: str, scores: Scores, best: Best, rounding: float) -> Agreement:
+def _compare_best(name: str, scores: Scores, keys: Tensor, rounding: float) -> Agreement:
     """Compares the best tokens of each head and of the mean with float64."""
     result = Agreement(name, _name(scores.q.dtype), cases=1)
+    best, peaks = read_tokens(keys), read_peaks(keys)
     frames = [frame for frame in range(scores.q.shape[1]) if frame != scores.own]
     for job, frame in enumerate(frames):
         costs = correlate(scores, frame)
         costs = torch.cat([costs, costs.sum(dim=0, keepdim=True)])
         top, expected = costs.max(dim=-1)
-        chosen = best.tokens[..., job]
+        chosen = best[..., job]
         reached = costs.gather(-1, chosen[..., None])[..., 0]
         size = costs.abs().amax(dim=-1)
         equal = chosen == expected
         close = ~equal & (top - reached <= rounding * size)
-        error = ((best.peaks[..., job].double() - reached).abs() / size).max()
+        error = ((peaks[..., job].double() - reached).abs() / size).max()
         result = result.add(_count(result, equal, close, float(error)))
     return result
 

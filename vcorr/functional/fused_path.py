@@ -22,27 +22,31 @@ from vcorr.kernels.token_matches import (
     Scores,
     Slots,
     Sums,
+    Table,
     Window,
     find_best,
+    place_best,
+    read_tokens,
     refine_best,
 )
 from vcorr.kernels.token_sums import merge_tokens
 
 
 def fuse_offsets(
-    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, *, each: bool, with_mean: bool
-) -> Tensor | None:
-    """Computes what `matching` reads for every query token in all other frames, in pixels, with the fused kernels.
+    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, out: Tensor, *, each: bool, with_mean: bool
+) -> bool:
+    """Writes what `matching` reads for every query token in all other frames, in pixels, with the fused kernels.
 
-    Returns (U, J, 2), or (S, U, J, 2) for `each` head, J = F - 1; None where plain torch must compute.
+    out: (U, F, 2), or (S, U, F, 2) for `each` head, contiguous. Returns False where plain torch must compute.
     """
     if isinstance(costs, RoundedCosts) or not _can_read(costs, landing) or not takes(costs.q, costs.k):
-        return None
+        return False
     try:
-        return _read_offsets(costs, landing, Slots(each, with_mean))
+        _read_offsets(costs, landing, Slots(each, with_mean), out if each else out[None])
     except TileSizeError as error:
         say_once(str(error))
-        return None
+        return False
+    return True
 
 
 def _can_read(costs: Costs, landing: Landing | FieldLanding) -> bool:
@@ -53,19 +57,22 @@ def _can_read(costs: Costs, landing: Landing | FieldLanding) -> bool:
     return not radius or (radius <= WIDEST_WINDOW and costs.q.shape[-1] <= WINDOW_WIDTH)
 
 
-def _read_offsets(costs: Costs, landing: Landing | FieldLanding, slots: Slots) -> Tensor:
+def _read_offsets(costs: Costs, landing: Landing | FieldLanding, slots: Slots, out: Tensor) -> None:
     q = merge_tokens(costs.q)
     k = q if costs.k is costs.q else merge_tokens(costs.k)
     points = costs.points
     scores = Scores(q, k, points.tokens, points.latent, costs.scale, costs.softmax, costs.symmetric)
     sums = _sum_scores(scores, costs) if costs.softmax else None
-    best = find_best(scores, sums, slots)
-    offsets = landing.place(best.peaks, best.tokens, points.tokens[:, None])
-    if sums is not None and not isinstance(landing, FieldLanding) and landing.radius:
-        rows, cols = costs.q.shape[2:4]
-        window = Window(landing.radius, rows, cols)
-        offsets += refine_best(scores, sums, best, slots, window) * landing.stride
-    return offsets if slots.each else offsets[0]
+    keys = find_best(scores, sums, slots)
+    if isinstance(landing, FieldLanding):
+        place_best(keys, points.tokens, points.latent, Table(landing.positions, relative=False), out)
+        return
+    place_best(keys, points.tokens, points.latent, Table(landing.centres, relative=True), out)
+    if sums is not None and landing.radius:
+        window = Window(landing.radius, *costs.q.shape[2:4])
+        near = refine_best(scores, sums, read_tokens(keys), slots, window) * landing.stride
+        out[:, :, : points.latent] += near[:, :, : points.latent]
+        out[:, :, points.latent + 1 :] += near[:, :, points.latent :]
 
 
 def _sum_scores(scores: Scores, costs: Costs) -> Sums:

@@ -46,12 +46,9 @@ class Landing:
         Only the ratios for one query token matter, so C may have any positive factor. NaN in them gives NaN.
         """
         peak, best = cost.max(dim=-1)  # the first of equal values
-        offsets = self.place(peak, best, tokens)
-        return offsets + self._refinement(cost, best) if self.radius else offsets
-
-    def place(self, peak: Tensor, best: Tensor, tokens: Tensor) -> Tensor:
-        """Returns the motion in pixels, (..., 2), from the query `tokens` to the `best` tokens; NaN where `peak` is."""
         offsets = self.centres[best] - self.centres[tokens]
+        if self.radius:
+            offsets = offsets + self._refinement(cost, best)
         return offsets.masked_fill(peak.isnan()[..., None], math.nan)
 
     def _refinement(self, cost: Tensor, best: Tensor) -> Tensor:

@@ -193,9 +193,7 @@ def _offsets(
     lead = (costs.heads + with_mean,) if each else ()
     tokens, own = costs.points.tokens, costs.points.latent
     out = torch.zeros(*lead, len(tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
-    fused = fuse_offsets(costs, landing, each=each, with_mean=with_mean)
-    if fused is not None:
-        out[..., :own, :], out[..., own + 1 :, :] = fused[..., :own, :], fused[..., own:, :]
+    if fuse_offsets(costs, landing, out, each=each, with_mean=with_mean):
         return out
     for frame in (frame for frame in range(frames) if frame != own):
         for a, x, cost in costs.pieces(frame, each=each, with_mean=with_mean):

@@ -89,10 +89,6 @@ class FieldLanding:
     def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
         """Returns positions (..., U, 2) of the best tokens in C (..., U, P), the first of equal ones; NaN for NaN."""
         peak, best = cost.max(dim=-1)
-        return self.place(peak, best, tokens)
-
-    def place(self, peak: Tensor, best: Tensor, tokens: Tensor) -> Tensor:
-        """Returns positions (..., 2) of the `best` tokens; NaN where `peak` is. The query `tokens` do not matter."""
         return self.positions[best].masked_fill(peak.isnan()[..., None], math.nan)
 
 

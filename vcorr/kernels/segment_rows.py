@@ -44,17 +44,33 @@ def weigh_segments(
     if k_text.shape[1]:
         words = sum_frames(mine, text, own=0, scale=scale, tokens=tokens, all_frames=True, hidden=masked)
         parts = torch.cat([words, video], dim=1)
-    highest = parts.amax(dim=1, keepdim=True)
-    whole = highest + (parts - highest).exp2_().sum(dim=1, keepdim=True).log2_()
-    sums = (parts - whole).exp2_().mean(dim=0).T
+    sizes, sums = _share_segments(parts)
     peaks = torch.zeros(len(tokens), 1 + k.shape[1], dtype=torch.int32, device=q.device)
-    sizes = whole[:, 0].contiguous()
     _raise_peaks(peaks[:, 1:], mine, k, tokens, sizes, scale, None)
     if k_text.shape[1]:
         _raise_peaks(peaks[:, :1], mine, text, tokens, sizes, scale, masked)
     else:
         sums = torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)
     return SegmentRows(sums, peaks.view(torch.float32) / q.shape[0])
+
+
+def _share_segments(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the log-sum-exp of all tokens, (A, U), and the share of each segment, (U, S). parts: (A, S, U)."""
+    heads, segments, rows = parts.shape
+    sizes = torch.empty(heads, rows, dtype=torch.float32, device=parts.device)
+    shares = torch.empty(rows, segments, dtype=torch.float32, device=parts.device)
+    if not rows:
+        return sizes, shares
+    from vcorr.kernels.device_results import share_kernel
+
+    def start(tiling: Tiling) -> None:
+        share_kernel[(-(-rows // tiling.rows),)](
+            parts, sizes, shares, rows, heads, segments, padded=tiling.columns, block_rows=tiling.rows
+        )
+
+    padded = 1 << (segments - 1).bit_length()
+    launch_first(f"shares {padded}", parts.device, [Tiling(32, padded, 0), Tiling(16, padded, 0)], start)
+    return sizes, shares
 
 
 def _raise_peaks(

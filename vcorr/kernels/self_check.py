@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vcorr.kernels.segment_rows import weigh_segments
-from vcorr.kernels.token_matches import Best, Scores, Slots, Sums, find_best
+from vcorr.kernels.token_matches import Scores, Slots, Sums, find_best, read_peaks, read_tokens
 
 TOLERANCE = 1e-3
 """How far a value of a check may be off, relative to the largest one."""
@@ -48,13 +48,13 @@ def _agrees(device: torch.device, dtype: torch.dtype) -> bool:
     return _best_agree(scores, best) and _rows_agree(scores)
 
 
-def _best_agree(scores: Scores, best: Best) -> bool:
+def _best_agree(scores: Scores, keys: Tensor) -> bool:
     costs = torch.stack([correlate(scores, frame) for frame in (0, 2)], dim=2)
     costs = torch.cat([costs, costs.sum(dim=0, keepdim=True)])
-    chosen = costs.gather(-1, best.tokens[..., None])[..., 0]
+    chosen = costs.gather(-1, read_tokens(keys)[..., None])[..., 0]
     return bool(
         (chosen >= costs.amax(-1) * (1 - TOLERANCE)).all()
-        and torch.allclose(best.peaks.double(), chosen, rtol=TOLERANCE, atol=0)
+        and torch.allclose(read_peaks(keys).double(), chosen, rtol=TOLERANCE, atol=0)
     )
 
 

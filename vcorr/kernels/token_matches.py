@@ -32,13 +32,6 @@ class Slots(NamedTuple):
         return heads * self.each + self.with_mean
 
 
-class Best(NamedTuple):
-    """The best tokens, (S, U, J) for S slots. tokens: int64, the lowest of equal ones. peaks: float32, or NaN."""
-
-    tokens: Tensor
-    peaks: Tensor
-
-
 @dataclass(frozen=True)
 class Sums:
     """What the first pass found. forward: (A, J, U), over the tokens of each frame; reverse: (A, J, P), or None."""
@@ -82,10 +75,11 @@ class Scores:
         return sum_frames(self.q, self.k, own=self.own, scale=self.scale, moving_left=True)
 
 
-def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Best:
+def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Tensor:
     """Finds the best token of each other frame for every query token, without writing a correlation to memory.
 
-    Peaks are the correlation times the number of heads and directions that were added; raw products for no softmax.
+    It returns keys, (S, U, J) int64, for `place_best`, `read_tokens` and `read_peaks`. Peaks are the correlation times
+    the number of heads and directions that were added; raw products for no softmax.
 
     sums: of `scores`; None for no softmax.
     """
@@ -93,7 +87,7 @@ def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Best:
     rows, jobs = len(scores.tokens), frames - 1
     keys = torch.full((slots.count(heads), rows, jobs), _UNSET, dtype=torch.int64, device=scores.q.device)
     if not keys.numel():
-        return Best(keys, keys.float())
+        return keys
     widen = needs_float32(scores.q, scores.k)
     from vcorr.kernels.device_costs import cost_kernel
 
@@ -127,14 +121,54 @@ def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Best:
 
     case = name_case("costs", width, widen, both=scores.both, same=scores.same, each=slots.each)
     launch_first(case, keys.device, choose_tilings(COSTS, widen), start)
-    return _read_keys(keys)
+    return keys
 
 
-def _read_keys(keys: Tensor) -> Best:
-    """Splits keys into inverted columns and ordered values; see `device_tiles.keep_best`."""
+def read_peaks(keys: Tensor) -> Tensor:
+    """Returns the peaks of keys as float32: the correlation of the best tokens, or NaN."""
     ordered = (keys >> 32).to(torch.int32)
-    bits = torch.where(ordered < 0, ordered ^ _LARGEST, ordered)
-    return Best(_LARGEST - (keys & 0xFFFFFFFF), bits.view(torch.float32))
+    return torch.where(ordered < 0, ordered ^ _LARGEST, ordered).view(torch.float32)
+
+
+def read_tokens(keys: Tensor) -> Tensor:
+    """Returns the best tokens of keys as int64, the lowest of equal ones."""
+    return _LARGEST - (keys & _LARGEST)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Positions of the tokens of a frame, (P, 2) float32 pixels. relative: read as motion from the query token."""
+
+    positions: Tensor
+    relative: bool
+
+
+def place_best(keys: Tensor, tokens: Tensor, own: int, table: Table, out: Tensor) -> None:
+    """Writes the positions of the best tokens into `out`, (S, U, F, 2) contiguous; NaN where a peak is NaN.
+
+    keys: of `find_best`. tokens: (U,) int64, the query tokens in frame `own`, which is left as it is.
+    """
+    count, block = keys.numel(), 256
+    if not count:
+        return
+    from vcorr.kernels.device_results import place_kernel
+
+    def start(tiling: Tiling) -> None:
+        place_kernel[(-(-count // block),)](
+            keys,
+            tokens,
+            table.positions,
+            out,
+            count,
+            len(tokens),
+            keys.shape[2],
+            own,
+            out.shape[2],
+            relative=table.relative,
+            block=block,
+        )
+
+    launch_first("place", out.device, (Tiling(0, 0, 0),), start)
 
 
 class Window(NamedTuple):
@@ -145,14 +179,14 @@ class Window(NamedTuple):
     grid_columns: int
 
 
-def refine_best(scores: Scores, sums: Sums, best: Best, slots: Slots, window: Window) -> Tensor:
+def refine_best(scores: Scores, sums: Sums, best: Tensor, slots: Slots, window: Window) -> Tensor:
     """Returns the offsets from the best tokens to the mean of their window, weighted by the correlation.
 
-    The shape is (S, U, J, 2), float32 in tokens, (columns, rows).
+    best: (S, U, J) int64 tokens. The result is (S, U, J, 2), float32 in tokens, (columns, rows).
     """
     heads, frames, _, width = scores.q.shape
     rows, jobs = len(scores.tokens), frames - 1
-    out = torch.empty(*best.tokens.shape, 2, dtype=torch.float32, device=scores.q.device)
+    out = torch.empty(*best.shape, 2, dtype=torch.float32, device=scores.q.device)
     if not out.numel():
         return out
     from vcorr.kernels.device_window import window_kernel
@@ -165,7 +199,7 @@ def refine_best(scores: Scores, sums: Sums, best: Best, slots: Slots, window: Wi
             scores.q,
             scores.k,
             scores.tokens,
-            best.tokens,
+            best,
             sums.forward,
             reverse,
             out,
