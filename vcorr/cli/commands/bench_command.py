@@ -192,6 +192,59 @@ def guidance_cost(
     return _show(found, render.guidance_cost_table, as_json=as_json)
 
 
+@bench.command("executor", short_help="Time a run that one, two or more processes share.")
+@click.option("--model", "-m", required=True, metavar="NAME", help="Model to run.")
+@click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
+@click.option("--data", default="sprites", show_default=True, metavar="NAME", help="Dataset.")
+@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@click.option("--steps", default="last", show_default=True, metavar="S", help="Steps that each clip takes.")
+@click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Number of timed clips.")
+@click.option("--workers", default="1,2,4", show_default=True, metavar="N[,N]", help="Numbers of processes.")
+@click.option("--weights", default="random", show_default=True, help="As of vcorr run.")
+@_on_device
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of a part.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def executor_speed(clips: int, workers: str, assignments: tuple[str, ...], as_json: bool, **flags: Any) -> int:
+    """Time a run that one, two or more processes share, and compare the files that they write.
+
+    \b
+    At true size on all GPUs of a machine; nothing is downloaded:
+      vcorr bench executor --model cogvideox --workers 1,2,4
+    On a CPU:
+      vcorr bench executor --model tiny --device cpu --workers 1,2 --clips 4
+
+    Every process first loads the model and computes one clip, which is not timed. "load s" is the time for that.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views import render
+
+    quiet_libraries()
+    from vcorr.bench.executor_speed import time_executors
+    from vcorr.contract.index_text import split_names
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.plan import make_plan
+    from vcorr.runner.spec import build_spec
+
+    counts = _read_counts(split_names(workers))
+    given = {**flags, "workers": max(counts), "limit": clips + max(counts)}
+    plan = make_plan(build_spec(given, assignments=_with_parts(assignments)), installed())
+    with tempfile.TemporaryDirectory(prefix="vcorr-bench-") as folder:
+        found = time_executors(plan, counts, clips, Path(folder), _show_progress(plan.parts.model.entry.name))
+    return _show(found, render.executor_speed_table, as_json=as_json)
+
+
+def _read_counts(words: Sequence[str]) -> list[int]:
+    """Returns the numbers of `--workers`; raises UsageError for words that are none."""
+    from vcorr.contract.errors import UsageError
+
+    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
+        raise UsageError("--workers takes numbers of processes.", hint="For example: --workers 1,2,4")
+    return [int(word) for word in words]
+
+
 def _with_parts(assignments: Sequence[str]) -> list[str]:
     """Returns the values of `--set`, in which a key without a part is an option of the model."""
     return [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]

@@ -21,6 +21,7 @@ from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.visible_text import escape_line
 
 if TYPE_CHECKING:
+    from vcorr.bench.executor_speed import ExecutorSpeed
     from vcorr.bench.guidance_cost import GuidanceCost
     from vcorr.bench.overhead import Overhead
     from vcorr.bench.tracking_cost import TrackingCost
@@ -283,6 +284,19 @@ def guidance_cost_table(found: Sequence[GuidanceCost]) -> RenderableType:
         table.add_row(cell(one.model), layers, *times, *ratios, *held, difference)
     failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
     return Group(table, *failed)
+
+
+def executor_speed_table(found: Sequence[ExecutorSpeed]) -> RenderableType:
+    """Builds one row per number of processes that `vcorr bench executor` measured."""
+    first = found[0]
+    title = f"{first.model} on {first.device}, {first.dtype}; {first.clips} clips after loading"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for name in ("processes", "load s", "clips s", "clips per s", "speed-up", "same bytes"):
+        table.add_column(name, justify="right")
+    for one in found:
+        times = (number(one.load_seconds, 1), number(one.seconds, 1), number(one.clips_per_second, 3))
+        table.add_row(str(one.workers), *times, number(one.speedup, 2), "yes" if one.same_bytes else "NO")
+    return Group(table)
 
 
 def tracking_cost_table(found: Sequence[TrackingCost]) -> RenderableType:

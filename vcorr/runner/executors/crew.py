@@ -38,7 +38,8 @@ class Crew:
     """
 
     def __init__(self, plan: Plan, run: RunDirectory, events: Events, devices: Sequence[str]) -> None:
-        self._plan, self._run, self._events, self._devices = plan, run, events, devices
+        self._plan, self._run, self._events = plan, run, events
+        self._free = list(devices)
         self._members: list[Member] = []
         self._left: deque[str] = deque()
         self._tries: Counter[str] = Counter()
@@ -61,20 +62,25 @@ class Crew:
     def work_off(self, clips: Sequence[str]) -> Iterator[Report]:
         """Yields one report per clip, in the order in which they are finished.
 
+        The processes stay, with the model loaded, for the clips of a further call.
+
         Raises:
             StoreError, PluginError, MissingError: the first error that ended a process.
             ProcessDiedError: two processes died before they began with a clip.
         """
         self._left.extend(clips)
-        for device in self._devices:
-            self._start(device)
-        while self._members:
+        self._hand_out()
+        while any(member.clip for member in self._members):
             for member in self._wait():
                 yield from self._hear(member)
 
-    def _start(self, device: str) -> None:
-        if self._left:
-            order = Order(self._pickled, str(self._run.path.absolute()), self._threads, device)
+    def _hand_out(self) -> None:
+        """Gives clips to processes that have none, and to new processes on devices that have no process."""
+        for member in self._members:
+            if self._left and member.clip is None:
+                member.give(self._left.popleft())
+        while self._left and self._free:
+            order = Order(self._pickled, str(self._run.path.absolute()), self._threads, self._free.pop(0))
             self._members.append(Member(order, self._left.popleft()))
 
     def _wait(self) -> list[Member]:
@@ -97,8 +103,8 @@ class Crew:
         elif isinstance(message, Event):
             self._pass_on(member, message)
         else:
-            member.has_begun = True
-            member.give(self._left.popleft() if self._left else None)
+            member.has_begun, member.clip = True, None
+            self._hand_out()
             yield message
 
     def _pass_on(self, member: Member, event: Event) -> None:
@@ -117,7 +123,8 @@ class Crew:
         end = member.describe_end()
         self._print(member)
         member.end()
-        if member.is_leaving or member.clip is None:
+        self._free.insert(0, member.device)
+        if member.clip is None:
             return
         if not member.has_begun:
             self._check_birth(member, end)
@@ -128,7 +135,7 @@ class Crew:
         else:
             error = ProcessDiedError(f"the process ended early in every try, {TRIES} times ({end})")
             yield give_up(self._plan, self._run, member.clip, error, self._events)
-        self._start(member.device)
+        self._hand_out()
 
     def _check_birth(self, member: Member, end: str) -> None:
         """Raises ProcessDiedError if so many processes died at their start that another one would die as well."""

@@ -35,14 +35,13 @@ class Member:
     Attributes:
         clip: id of the clip in work; None for none.
         has_begun: whether it came so far as to work on a clip, with the model loaded.
-        is_leaving: whether it knows that no clip is left.
         is_silent: whether it has closed its output.
     """
 
     def __init__(self, order: Order, clip: str) -> None:
         self.device = order.device
         self.clip: str | None = None
-        self.has_begun = self.is_leaving = self.is_silent = False
+        self.has_begun = self.is_silent = False
         self._text = b""
         ours, theirs = socket.socketpair()
         self._process = _start(order, theirs.fileno())
@@ -56,9 +55,9 @@ class Member:
             self.connection.send(order)
         self.give(clip)
 
-    def give(self, clip: str | None) -> None:
-        """Gives the process its next clip; None if no clip is left."""
-        self.clip, self.is_leaving = clip, clip is None
+    def give(self, clip: str) -> None:
+        """Gives the process its next clip."""
+        self.clip = clip
         with contextlib.suppress(OSError):
             self.connection.send(clip)
 

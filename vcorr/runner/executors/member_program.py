@@ -19,7 +19,7 @@ _STOPPED = 143
 
 
 def main(descriptor: int) -> None:
-    """Computes clips until there is none left. descriptor: of the socket to the process of the run."""
+    """Computes clips until the run ends this process. descriptor: of the socket to the process of the run."""
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_run, daemon=True).start()
     connection: Connection = Connection(descriptor)
@@ -47,9 +47,9 @@ def _work(connection: Connection) -> None:
 
 
 def _receive(connection: Connection) -> Iterator[str]:
-    """Yields the clips that the run gives, until it gives none."""
-    while (clip := connection.recv()) is not None:
-        yield clip
+    """Yields the clips that the run gives, until the run ends this process."""
+    while True:
+        yield connection.recv()
 
 
 def _stop(number: int, frame: object) -> None:
