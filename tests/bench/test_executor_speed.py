@@ -43,7 +43,7 @@ def test_files_that_differ_are_said(plan, tmp_path, monkeypatch) -> None:
     said: list[str] = []
     one, two = time_executors(plan, [1, 2], 2, tmp_path, said.append)
     assert (one.same_bytes, one.error) == (True, "")
-    assert (two.same_bytes, two.error, two.speedup) == (False, "The files are not those of the first row.", 2.0)
+    assert (two.same_bytes, two.error, two.speedup) == (False, "The files differ from the files of the first row.", 2.0)
     assert said == ["2 clips in 1 process", "2 clips in 2 processes"]
 
 

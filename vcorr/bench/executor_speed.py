@@ -13,7 +13,7 @@ from vcorr.runner.executors.crew import Crew
 from vcorr.runner.plan import Plan
 from vcorr.store.rundir import TABLES, RunDirectory
 
-DIFFER = "The files are not those of the first row."
+DIFFER = "The files differ from the files of the first row."
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _check_counts(plan: Plan, workers: Sequence[int], clips: int) -> None:
 
 
 def _time_one(plan: Plan, workers: int, clips: int, out: Path) -> tuple[ExecutorSpeed, dict[str, bytes]]:
-    """Times one number of processes. The clips at the end of the data are for loading, one per process."""
+    """Returns the speed of one number of processes, and the files. The clips at the end of the data are for loading, one per process."""
     timed, warming = plan.selection.clips[:clips], plan.selection.clips[-workers:]
     run = RunDirectory.create(out, plan.fingerprints()["predict"])
     devices = (plan.hardware.shared or (plan.hardware.device,))[:workers]

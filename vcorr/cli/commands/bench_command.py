@@ -192,7 +192,7 @@ def guidance_cost(
     return _show(found, render.guidance_cost_table, as_json=as_json)
 
 
-@bench.command("executor", short_help="Time a run that one, two or more processes share.")
+@bench.command("executor", short_help="Time the same clips in one, two or more processes.")
 @click.option("--model", "-m", required=True, metavar="NAME", help="Model to run.")
 @click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
 @click.option("--data", default="sprites", show_default=True, metavar="NAME", help="Dataset.")
@@ -205,7 +205,7 @@ def guidance_cost(
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of a part.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def executor_speed(clips: int, workers: str, assignments: tuple[str, ...], as_json: bool, **flags: Any) -> int:
-    """Time a run that one, two or more processes share, and compare the files that they write.
+    """Time the same clips in one, two or more processes, and compare the files that they write.
 
     \b
     At true size on all GPUs of a machine; nothing is downloaded:
