@@ -91,7 +91,10 @@ def _check_counts(plan: Plan, workers: Sequence[int], clips: int) -> None:
 
 
 def _time_one(plan: Plan, workers: int, clips: int, out: Path) -> tuple[ExecutorSpeed, dict[str, bytes]]:
-    """Returns the speed of one number of processes, and the files. The clips at the end of the data are for loading, one per process."""
+    """Returns the speed of one number of processes, and the files of the timed clips.
+
+    The clips at the end of the data are for loading, one per process.
+    """
     timed, warming = plan.selection.clips[:clips], plan.selection.clips[-workers:]
     run = RunDirectory.create(out, plan.fingerprints()["predict"])
     devices = (plan.hardware.shared or (plan.hardware.device,))[:workers]
