@@ -3,10 +3,13 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from vcorr.board.site.site_build import build_site
 from vcorr.contract.errors import StoreError
+from vcorr.store.arrow_files import write_table
+from vcorr.store.columns import arrow_schema, to_table
 from vcorr.studies.knockout_agreements import (
     FILE,
     AgreementRow,
@@ -32,6 +35,8 @@ ROW = AgreementRow(
     p=0.0625,
     sites=10,
     clips=8,
+    dose=1.0,
+    norm="common",
 )
 
 
@@ -95,6 +100,24 @@ def test_the_number_of_a_model_is_of_skill_and_loss_over_layers():
     ]
     assert not find_main(others)
     assert not find_main([replace(ROW, value=float("nan"))])
+    assert find_main([ROW])
+
+
+@pytest.mark.parametrize("change", [{"dose": 0.5}, {"norm": "own"}, {"mode": "generate"}, {"outcome": "flicker"}])
+def test_a_part_of_a_cut_another_norm_or_a_video_is_not_the_number_of_a_model(change):
+    assert not find_main([replace(ROW, **change)])
+
+
+def test_a_study_without_an_interval_does_not_reach_a_board():
+    assert not find_main([replace(ROW, clips=1, low=float("nan"), high=float("nan"))])
+
+
+def test_a_table_of_the_first_layout_still_has_its_number(tmp_path):
+    table = to_table([ROW], arrow_schema(AgreementRow)).drop_columns(["mode", "dose", "norm"])
+    write_table(tmp_path / FILE, table.replace_schema_metadata({"vcorr.schema_version": "1"}))
+    (row,) = read_agreements(tmp_path / FILE)
+    assert (row.mode, row.norm, np.isnan(row.dose)) == ("renoise", "", True)
+    assert [one.value for one in find_main([row]).values()] == [-0.25]
 
 
 def test_random_weights_have_no_number():

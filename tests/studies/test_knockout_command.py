@@ -86,7 +86,8 @@ def test_a_study_of_named_sites(study, tmp_path):
     [
         (("--sites", "3"), "there is no layer 3"),
         (("--dose", "2"), "--dose 2.0"),
-        (("--mode", "generate"), "--mode generate"),
+        (("--mode", "invert"), "--mode invert"),
+        (("--tracker", "lk"), "--tracker is set, and mode renoise makes no videos"),
         (("--set", "mode=generate"), "--set mode=generate: this study does not read mode"),
         (("--set", "limit=1"), "does not read limit"),
         (("--set", "metric.thresholds=1"), "does not read metric.thresholds"),

@@ -10,8 +10,9 @@ from vcorr.contract.metric_columns import MAIN_COLUMN
 from vcorr.stats.sites import SiteId
 from vcorr.studies.knockout_effects import find_results
 from vcorr.studies.knockout_observed import Observed
+from vcorr.studies.knockout_options import KnockoutOptions
 from vcorr.studies.knockout_page import agreement_table, effect_table
-from vcorr.studies.knockout_plan import KnockoutOptions, KnockoutPlan
+from vcorr.studies.knockout_plan import KnockoutPlan
 from vcorr.studies.knockout_rows import LOSS
 from vcorr.studies.knockout_sites import Unit, draw_controls, parse_sets
 

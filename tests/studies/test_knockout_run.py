@@ -11,7 +11,8 @@ from vcorr.contract.errors import UsageError
 from vcorr.runner.held_out import MeasuredClips
 from vcorr.stats.sites import SiteId
 from vcorr.studies.knockout_observed import Observed
-from vcorr.studies.knockout_plan import KnockoutOptions, plan_study, read_doses
+from vcorr.studies.knockout_options import KnockoutOptions, read_doses
+from vcorr.studies.knockout_plan import plan_study
 from vcorr.studies.knockout_rows import LOSS, NORM
 from vcorr.studies.knockout_run import StudyFolder, finish_study, run_study
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -61,6 +62,17 @@ def test_a_table_of_a_newer_version_is_refused_and_an_older_one_is_read(tmp_path
     plain = pa.table({"clip": ["a"], "error": pa.array([1.0], pa.float32())})
     write_table(tmp_path / "rows.arrow", plain)  # as the first knock-out studies, under another key
     assert TABLE.read(tmp_path / "rows.arrow").num_rows == 1
+
+
+def test_columns_that_came_later_have_their_defaults_in_older_tables(tmp_path):
+    path = tmp_path / "rows.arrow"
+    write_table(path, pa.table({"clip": ["a", "b"]}))
+    found = replace(TABLE, added=("error",)).read(path).to_pylist()
+    assert [row["clip"] for row in found] == ["a", "b"]
+    assert all(np.isnan(row["error"]) for row in found)
+    write_table(path, pa.table({"clip": ["a"], "other": ["b"]}))
+    with pytest.raises(DamagedTableError, match="other columns"):
+        replace(TABLE, added=("error",)).read(path)
 
 
 def test_a_file_that_does_not_hold_the_table_is_damaged(tmp_path):

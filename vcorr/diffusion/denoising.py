@@ -6,22 +6,21 @@ Shape legend: C latent channels, F x h x w latents.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from vcorr.capture.interceptors import Edit, intercept
+from vcorr.capture.interceptors import intercept
 from vcorr.contract.errors import NumericalError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, RunSettings, Site
 from vcorr.diffusion.borrowed import Passes
 from vcorr.diffusion.latents import clip_noise
-from vcorr.diffusion.running import check_video
+from vcorr.diffusion.running import Change, check_video
 from vcorr.diffusion.schedule import NoiseSchedule, is_flow_matching
 
 if TYPE_CHECKING:
@@ -30,14 +29,6 @@ if TYPE_CHECKING:
 
 Target = Callable[[NoiseSchedule, Tensor, Tensor, int], Tensor]
 """Takes the schedule, clean latents and noise, (1, C, F, h, w) float32 each, and a step; returns the perfect output."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """An interceptor at some attention modules. sites: these modules. edit: see `vcorr.capture.intercept`."""
-
-    sites: Sequence[Site]
-    edit: Edit
 
 
 class RenoisedClip:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vcorr.capture.interceptors import Edit, intercept
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import Invert, mode_of
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder
     from vcorr.diffusion.borrowed import Passes
     from vcorr.diffusion.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Change:
+    """An interceptor at some attention modules. sites: these modules. edit: see `vcorr.capture.intercept`."""
+
+    sites: Sequence[Site]
+    edit: Edit
 
 
 class _Model(Protocol):
@@ -100,6 +109,27 @@ def run_mode(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
     return None
 
 
+def sample_changed(
+    model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder, change: Change
+) -> NDArray[np.uint8]:
+    """Samples a video as mode `generate` does, while an interceptor changes attention at every step.
+
+    Args:
+        model: loaded.
+        clip: its prompt, with the image that the model starts from, if it starts from one.
+        settings: of mode generate; their steps are those that the recorder reads.
+        recorder: a new one, which reads the model as the change leaves it.
+        change: what is done to attention. Its calls know the step of the sampler and the guidance branches.
+
+    Returns:
+        (T, H, W, 3) uint8.
+
+    Raises:
+        UsageError: as `DiffusersVideoModel.run`.
+    """
+    return _generate(model, clip, settings, recorder, change)
+
+
 def check_invertible(model: _Model, settings: RunSettings) -> None:
     """Checks that the pipeline can be walked back with these settings, as far as its scheduler is known.
 
@@ -160,7 +190,9 @@ def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder
     recorder.reconstruction = Reconstruction(psnr(made, autoencoded), psnr(made, video), psnr(autoencoded, video))
 
 
-def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
+def _generate(
+    model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder, change: Change | None = None
+) -> NDArray[np.uint8]:
     made = clip.with_video(None)
     grid = model.grid(made, None)
     model.check_makes(grid)
@@ -177,12 +209,22 @@ def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Record
             recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made), latents=reading),
             SamplingWatch(recorder, noise) as watch,
             guide_sampling(model, made, settings, recorder.watch, schedule),
+            _changing(modules, model.layout(), recorder, change),
             watch.follow_steps(model.pipe) as callback,
             model.accelerate_sampling(settings, probed=recorder.is_reading),
         ):
             output = model.pipe(**call, **callback)
     watch.check(schedule.timesteps)
     return frames_of(output, grid)
+
+
+def _changing(
+    modules: Sequence[Any], layout: TokenLayout, recorder: Recorder, change: Change | None
+) -> AbstractContextManager[None]:
+    """Applies a change inside the recorder, so that probes read q and k of the model and its changed output."""
+    if change is None:
+        return nullcontext()
+    return intercept(modules, change.sites, change.edit, layout=layout, watch=recorder.watch)
 
 
 def _guidance(model: _Model, settings: RunSettings) -> Mapping[str, float]:

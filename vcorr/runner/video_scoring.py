@@ -13,7 +13,7 @@ from vcorr.contract.errors import StoreError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.video_tracks import VideoTracks
 from vcorr.metrics.score_checks import lock_arrays
-from vcorr.runner.judges import Judge, ask, join
+from vcorr.runner.judges import Judge, Versioned, ask, join
 from vcorr.runner.row_words import STATUS_FAILED, STATUS_NOT_SCORED
 from vcorr.runner.score import RowContext, clip_columns, empty_row, run_columns, score_columns, site_columns
 from vcorr.runner.unpacking import APART, unpack_tracks
@@ -51,14 +51,27 @@ def score_video_clip(
         return [empty_row(context, judge.variant, made["clip"], STATUS_NOT_SCORED, "no metric scores videos")]
     stored = rows_of(tracks)
     found_tracks, video = read_both_ways(made["clip"], tracks), read_video(made["clip"])
-    video.flags.writeable = False
-    found = [
-        (one, ask(one, "score_video()", lambda metric: metric.score_video(video, found_tracks)))
-        for one in judge.metrics
-    ]
+    found = score_video(judge, video, found_tracks)
     grid = TokenGrid.from_dict(json.loads(made["grid"]))
     common = {**run_columns(context, judge.variant), **clip_columns(stored[0]), **site_columns(made, grid)}
-    return [ScoreRow(**common, **score_columns(name, *versioned)) for name, versioned in join(found).items()]
+    return [ScoreRow(**common, **score_columns(name, *versioned)) for name, versioned in found.items()]
+
+
+def score_video(judge: Judge, video: NDArray[np.uint8], tracks: VideoTracks) -> dict[str, Versioned]:
+    """Returns the scores of a generated video by column, from all metrics of a judge.
+
+    Args:
+        judge: its metrics score videos.
+        video: (T, H, W, 3); it is locked, so that no metric changes it.
+        tracks: in the video, and their ways back.
+
+    Raises:
+        PluginError: a metric breaks its contract.
+    """
+    video.flags.writeable = False
+    return join(
+        [(one, ask(one, "score_video()", lambda metric: metric.score_video(video, tracks))) for one in judge.metrics]
+    )
 
 
 def read_both_ways(clip_id: str, tracks: pa.Table) -> VideoTracks:

@@ -5,6 +5,7 @@ A study writes it into its folder. A board reads it from a folder of runs, and s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +33,29 @@ class AgreementRow:
     dataset: Text = column("", "Name of the dataset.")
     kind: Text = column("", "What was cut, such as `cross-frame`.")
     heads: Text = column("", "`layers`: whole layers were cut. `heads`: single heads. `mixed`: both.")
-    steps: Text = column("", "Steps that were measured, with commas.")
+    steps: Text = column("", "Steps that were measured or cut, with commas.")
     observation: Text = column("", "`skill`, of the site in the run that observed it, or the column of a trait.")
-    outcome: Text = column("", "`loss` or `matching`.")
+    outcome: Text = column("", "`loss`, `matching`, or a score of generated videos.")
     value: Float = column(NAN, "Mean over clips of Spearman's correlation over sites, in [-1, 1].")
     low: Float = column(NAN, "Lower end of its 95 % interval over clips; NaN where there is none.")
     high: Float = column(NAN, "Upper end.")
     p: Float = column(NAN, "p of the sign-flip test, corrected for all observations of the outcome.")
     sites: Int32 = column(0, "Number of cut sites.", "count")
     clips: Int32 = column(0, "Number of clips.", "count")
+    mode: Text = column("renoise", "`renoise`, or `generate` where attention was cut while videos were sampled.")
+    dose: Float = column(NAN, "Dose of the cuts, the largest of the study; NaN in tables of the first layout.")
+    norm: Text = column("", "`common` or `own`: what cuts and controls are scaled to; empty in the first layout.")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether the row is the one number of a model: see `find_main`."""
+        kept = (self.observation, self.outcome, self.kind, self.heads, self.mode)
+        whole = self.norm != "own" and (self.dose == 1 or math.isnan(self.dose))
+        known = all(map(math.isfinite, (self.value, self.low, self.high)))
+        return kept == (SKILL, "loss", "cross-frame", "layers", "renoise") and whole and known
 
 
-TABLE = StudyTable(AgreementRow, "knockout agreement", 1)
+TABLE = StudyTable(AgreementRow, "knockout agreement", 2, added=("mode", "dose", "norm"))
 
 
 def write_agreements(path: Path, rows: Sequence[AgreementRow]) -> None:
@@ -69,16 +81,10 @@ def read_agreements(path: Path) -> list[AgreementRow]:
 def find_main(rows: Iterable[AgreementRow]) -> dict[tuple[str, str], AgreementRow]:
     """Returns the one number of each model and weights: of whole layers, of skill with the loss, between frames.
 
-    Of several studies the last one counts. Random weights have no number: they never reach a board.
+    The dose is 1, and cuts and controls have their common norm. Without an interval there is no number, as in a study
+    of one clip. Of several studies the last one counts. Random weights have no number: they never reach a board.
     """
-    wanted = {"observation": SKILL, "outcome": "loss", "kind": "cross-frame", "heads": "layers"}
-    return {
-        (row.model, row.weights): row
-        for row in rows
-        if all(getattr(row, name) == value for name, value in wanted.items())
-        and row.value == row.value
-        and not is_random(row.weights)
-    }
+    return {(row.model, row.weights): row for row in rows if row.is_main and not is_random(row.weights)}
 
 
 def replace_model(path: Path, rows: Sequence[AgreementRow]) -> None:

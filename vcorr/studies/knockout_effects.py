@@ -1,6 +1,7 @@
 """The statistics of a knock-out study: what each cut harms beyond its controls, and which observation foresees it.
 
-All effects are harms: positive where a cut raises the denoising loss, or lowers the skill of matching. An effect is
+All effects are harms: positive where a cut raises the denoising loss, lowers the skill of matching, or makes a score of
+a video worse. A video that moves less counts as harmed in the score that is a guard. An effect is
 the harm of a cut minus the mean harm of its controls on the same clip. Intervals are Student's t over clips, and p is
 of sign-flip tests, corrected jointly for all cuts of one dose and outcome. Both are about other clips, with these
 controls.
@@ -10,14 +11,13 @@ controls.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.metric_columns import MAIN_COLUMN
 from vcorr.stats.intervals import (
     Bounded,
     Interval,
@@ -31,14 +31,21 @@ from vcorr.stats.sign_flips import joint_sign_flip_test, sign_flip_test
 from vcorr.studies.knockout_agreements import SKILL
 from vcorr.studies.knockout_cells import COMMON, WHOLE
 from vcorr.studies.knockout_observed import Observed, mean_over_steps
+from vcorr.studies.knockout_passes import (
+    LOSS_OUTCOME,
+    MATCHING_OUTCOME,
+    OUTCOMES,
+    PLAIN_KEY,
+    OnePass,
+    Passes,
+    dose_key,
+    mean_known,
+)
 from vcorr.studies.knockout_plan import KnockoutPlan
 from vcorr.studies.knockout_rows import CONTROL, CUT, LOSS, PLAIN
 from vcorr.studies.knockout_sites import CutSite, SiteSet
 
 Floats = NDArray[np.float64]
-Outcome = Literal["loss", "matching"]
-OUTCOMES: tuple[Outcome, ...] = ("loss", "matching")
-"""loss: the denoising loss, as a share of the loss without a cut. matching: the skill at the layers that are read."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class CutEffect:
 
     sites: str
     asked: float
-    outcome: Outcome
+    outcome: str
     whole: Estimate
     matched: float
     dose: float
@@ -95,7 +102,7 @@ class Agreement:
     """
 
     observation: str
-    outcome: Outcome
+    outcome: str
     ranks: Estimate
     pooled: float
     p: float
@@ -106,11 +113,17 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a study says. norm_made: lowest and highest ratio of a control's norm to what it should be."""
+    """All that a study says.
+
+    norm_made: lowest and highest ratio of a control's norm to what it should be. outcomes: what was measured, in order.
+    plain: mean of each score of the videos without a cut, by column; empty on real clips.
+    """
 
     effects: tuple[CutEffect, ...]
     agreements: tuple[Agreement, ...]
     norm_made: tuple[float, float]
+    outcomes: tuple[str, ...] = OUTCOMES
+    plain: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, with None for NaN."""
@@ -118,67 +131,23 @@ class Results:
         return plain
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """One pass. scores: value, floor and ceiling by layer."""
-
-    loss: float
-    dose: float
-    scores: Mapping[int, tuple[float, float, float]]
-
-
-class _Passes:
-    """All passes of a study, by what they are."""
-
-    def __init__(self, study: KnockoutPlan, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.clips = study.plan.selection.clips
-        self.steps = study.steps
-        losses: dict[tuple[Any, ...], tuple[float, float]] = {}
-        scores: dict[tuple[Any, ...], dict[int, tuple[float, float, float]]] = {}
-        ratios = []
-        for row in rows:
-            key = (
-                *(row["clip"], row["step"], row["role"], row["control"], row["matched"]),
-                *("" if row["role"] == CONTROL else row["cut_sites"], _dose_key(row["cut_dose"]), _size(row)),
-            )
-            if row["metric"] == LOSS:
-                losses[key] = (row["value"], row["dose"])
-                if row["role"] == CONTROL and row["norm"] > 0:
-                    ratios.append(row["norm_made"] / row["norm"])
-            elif row["metric"] == MAIN_COLUMN:
-                scores.setdefault(key, {})[row["layer"]] = (row["value"], row["floor"], row["ceiling"])
-        self.norm_made = (min(ratios), max(ratios)) if ratios else (math.nan, math.nan)
-        self._found = {key: _Pass(loss, dose, scores.get(key, {})) for key, (loss, dose) in losses.items()}
-
-    def read(self, steps: Sequence[int], role: str, what: tuple[Any, ...]) -> list[list[_Pass]]:
-        """Returns the passes of every clip, a list over steps each. what: the rest of the key."""
-        return [[self._found[(clip, step, role, *what)] for step in steps] for clip in self.clips]
-
-
-def _dose_key(dose: float) -> float:
-    return -1.0 if math.isnan(dose) else round(dose, 6)
-
-
-def _size(row: Mapping[str, Any]) -> int:
-    """Returns the number of heads of a control set; 0 for other rows."""
-    return str(row["cut_sites"]).count("+") + 1 if row["role"] == CONTROL else 0
-
-
 def find_results(study: KnockoutPlan, rows: Sequence[Mapping[str, Any]]) -> Results:
     """Returns the effects of all cuts, and the agreement of observations with them."""
-    passes = _Passes(study, rows)
+    passes = Passes(study, rows)
+    make = _CutData if study.videos is None else _VideoData
     effects: list[CutEffect] = []
     agreements: list[Agreement] = []
+    outcomes = OUTCOMES if study.videos is None else (*passes.directions, MATCHING_OUTCOME)
     for dose in study.options.doses:
-        parts = [_CutData(study, passes, one, dose) for one in study.sets]
-        for outcome in OUTCOMES:
+        parts = [make(study, passes, one, dose) for one in study.sets]
+        for outcome in outcomes:
             effects += _correct([part for part in parts if outcome in part.outcomes], outcome)
         if dose == max(study.options.doses):
-            agreements = [found for outcome in OUTCOMES for found in _agree(study, parts, outcome)]
-    return Results(tuple(effects), tuple(agreements), passes.norm_made)
+            agreements = [found for outcome in outcomes for found in _agree(study, parts, outcome)]
+    return Results(tuple(effects), tuple(agreements), passes.norm_made, outcomes, passes.mean_plain())
 
 
-def _correct(parts: Sequence[_CutData], outcome: Outcome) -> list[CutEffect]:
+def _correct(parts: Sequence[_CutData], outcome: str) -> list[CutEffect]:
     """Returns the effects of all cuts on an outcome, with p corrected for all of them."""
     if not parts:
         return []
@@ -189,35 +158,37 @@ def _correct(parts: Sequence[_CutData], outcome: Outcome) -> list[CutEffect]:
 class _CutData:
     """The numbers of one cut in one dose, on every clip."""
 
-    def __init__(self, study: KnockoutPlan, passes: _Passes, one: SiteSet, dose: float) -> None:
+    def __init__(self, study: KnockoutPlan, passes: Passes, one: SiteSet, dose: float) -> None:
         self.set, self._dose, self._readers = one, dose, study.readers_after(one)
-        steps = [step for step in study.steps if one.step in (-1, step)]
+        self._passes = passes
+        steps = [step for step in passes.steps if one.step in (-1, step)]
         controls = study.controls_of(one)
         own = study.options.own
-        size, key = len(one.units(study.heads)), _dose_key(dose)
-        self._plain = passes.read(steps, PLAIN, (-1, "", "", -1.0, 0))
+        size, key = len(one.units(study.heads)), dose_key(dose)
+        self._plain = passes.read(steps, PLAIN, PLAIN_KEY)
         self._whole = passes.read(steps, CUT, (-1, WHOLE, one.name, key, 0))
         self._matched = self._whole if own else passes.read(steps, CUT, (-1, COMMON, one.name, key, 0))
         label = one.name if own else COMMON
         self._controls = [passes.read(steps, CONTROL, (i, label, "", key, size)) for i in range(len(controls))]
 
     @property
-    def outcomes(self) -> tuple[Outcome, ...]:
+    def outcomes(self) -> tuple[str, ...]:
         """The outcomes that the cut can change: matching only where a layer is read after it."""
-        return OUTCOMES if self._readers else ("loss",)
+        return OUTCOMES if self._readers else (LOSS_OUTCOME,)
 
-    def per_clip(self, outcome: Outcome) -> Floats:
+    def per_clip(self, outcome: str) -> Floats:
         """Returns the effect on every clip, (clips,)."""
-        if outcome == "loss":
-            controls = np.mean([self._loss(each) for each in self._controls], axis=0)
-            return np.asarray(self._loss(self._matched) - controls, dtype=np.float64)
+        if outcome != MATCHING_OUTCOME:
+            controls = np.mean([self._harms(each, outcome) for each in self._controls], axis=0)
+            return np.asarray(self._harms(self._matched, outcome) - controls, dtype=np.float64)
         return skill_differences(self._mean_control(), self._bounds(self._matched))
 
-    def effect(self, outcome: Outcome) -> CutEffect:
+    def effect(self, outcome: str) -> CutEffect:
         """Returns the effect on an outcome; p_joint is not corrected yet."""
         per_clip = self.per_clip(outcome)
-        of_loss = outcome == "loss"
-        interval = mean_interval(per_clip) if of_loss else self._skill_interval()
+        is_matching = outcome == MATCHING_OUTCOME
+        interval = self._skill_interval() if is_matching else mean_interval(per_clip)
+        whole = self._against_plain() if is_matching else mean_interval(self._harms(self._whole, outcome))
         controls = [self._harm(each, outcome) for each in self._controls]
         matched = self._harm(self._matched, outcome)
         p = float(sign_flip_test(per_clip))
@@ -225,7 +196,7 @@ class _CutData:
             sites=self.set.name,
             asked=self._dose,
             outcome=outcome,
-            whole=Estimate.of(mean_interval(self._loss(self._whole)) if of_loss else self._against_plain()),
+            whole=Estimate.of(whole),
             matched=matched,
             dose=float(np.mean([one.dose for clip in self._matched for one in clip])),
             controls=float(np.mean(controls)),
@@ -235,22 +206,23 @@ class _CutData:
             beyond=sum(each >= matched for each in controls),
             count=len(controls),
             highest_dose=max(one.dose for control in self._controls for clip in control for one in clip),
-            readers=() if of_loss else self._readers,
+            readers=self._readers if is_matching else (),
             clips=int(np.isfinite(per_clip).sum()),
         )
 
-    def _harm(self, passes: list[list[_Pass]], outcome: Outcome) -> float:
+    def _harm(self, passes: list[list[OnePass]], outcome: str) -> float:
         """Returns the mean harm of some passes over clips."""
-        if outcome == "loss":
-            return float(np.mean(self._loss(passes)))
+        if outcome != MATCHING_OUTCOME:
+            return float(mean_known(self._harms(passes, outcome)))
         return float(compare_skills(self._bounds(self._plain), self._bounds(passes)).estimate)
 
-    def _loss(self, passes: list[list[_Pass]]) -> Floats:
+    def _harms(self, passes: list[list[OnePass]], outcome: str) -> Floats:
         """Returns the increase of the loss as a share of the loss without a cut, (clips,), a mean over steps."""
         pairs = zip(passes, self._plain, strict=True)
-        return np.array([np.mean([a.loss / b.loss - 1 for a, b in zip(one, base, strict=True)]) for one, base in pairs])
+        rises = [[a.values[LOSS] / b.values[LOSS] - 1 for a, b in zip(*pair, strict=True)] for pair in pairs]
+        return np.array([np.mean(each) for each in rises])
 
-    def _bounds(self, passes: list[list[_Pass]]) -> Bounded:
+    def _bounds(self, passes: list[list[OnePass]]) -> Bounded:
         """Returns accuracy, floor and ceiling of every clip: means over steps and layers that are read."""
         found = np.array(
             [[[each.scores[layer] for layer in self._readers] for each in clip] for clip in passes], dtype=np.float64
@@ -268,7 +240,22 @@ class _CutData:
         return compare_skills(self._bounds(self._plain), self._bounds(self._whole))
 
 
-def _agree(study: KnockoutPlan, parts: Sequence[_CutData], outcome: Outcome) -> list[Agreement]:
+class _VideoData(_CutData):
+    """The numbers of one cut in one dose, on every generated video."""
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """All scores, and matching where a layer is read after the cut."""
+        return (*self._passes.directions, *((MATCHING_OUTCOME,) if self._readers else ()))
+
+    def _harms(self, passes: list[list[OnePass]], outcome: str) -> Floats:
+        """Returns how much worse a score is than without a cut, (clips,), in the score's own unit."""
+        sign = self._passes.directions[outcome]
+        pairs = zip(passes, self._plain, strict=True)
+        return np.array([sign * (a[0].values[outcome] - b[0].values[outcome]) for a, b in pairs])
+
+
+def _agree(study: KnockoutPlan, parts: Sequence[_CutData], outcome: str) -> list[Agreement]:
     """Returns the agreement of every observation with the effects on an outcome, over cuts of one site."""
     usable = [part for part in parts if len(part.set.sites) == 1 and outcome in part.outcomes]
     if not usable:
@@ -277,7 +264,7 @@ def _agree(study: KnockoutPlan, parts: Sequence[_CutData], outcome: Outcome) -> 
     sites = [replace(part.set.sites[0], step=-1) for part in usable]
     values = {
         name: np.array([by_site.get(site, math.nan) for site in sites])
-        for name, by_site in _observations(study.observed, study.steps).items()
+        for name, by_site in _observations(study.observed, study.observed_steps or study.steps).items()
     }
     found = [_agreement(name, outcome, each, effects) for name, each in values.items()]
     correlations = np.stack([_per_clip(each, effects) for each in values.values()], axis=1)
@@ -299,7 +286,7 @@ def _observations(observed: Observed, steps: Sequence[int]) -> dict[str, dict[Cu
     }
 
 
-def _agreement(name: str, outcome: Outcome, values: Floats, effects: Floats) -> Agreement:
+def _agreement(name: str, outcome: str, values: Floats, effects: Floats) -> Agreement:
     """Returns the agreement of values (sites,) with effects (clips, sites)."""
     each = np.broadcast_to(values, effects.shape)
     per_clip = _per_clip(values, effects)
@@ -308,18 +295,12 @@ def _agreement(name: str, outcome: Outcome, values: Floats, effects: Floats) -> 
         observation=name,
         outcome=outcome,
         ranks=Estimate.of(rank_correlation(each, effects)),
-        pooled=float(spearman(values, _mean_over_clips(effects))),
+        pooled=float(spearman(values, mean_known(effects))),
         p=p,
         p_joint=p,
         sites=int((np.isfinite(values) & np.isfinite(effects).any(axis=0)).sum()),
         clips=int(np.isfinite(per_clip).sum()),
     )
-
-
-def _mean_over_clips(effects: Floats) -> Floats:
-    """Returns the mean of effects (clips, sites) over the clips that have one, (sites,); NaN where none has."""
-    counts = np.isfinite(effects).sum(axis=0)
-    return np.where(counts > 0, np.nansum(effects, axis=0) / np.maximum(counts, 1), np.nan)
 
 
 def _without_nan(value: Any) -> Any:

@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.metric_columns import MAIN_METRIC
-from vcorr.contract.modes import Renoise
+from vcorr.contract.modes import Generate
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE, Clip, Site
-from vcorr.interventions.knockout_cuts import CutKind, check_cut, check_kind
-from vcorr.plugins.option_values import Written
+from vcorr.interventions.knockout_cuts import CutKind, check_cut
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.held_out import shares_videos
+from vcorr.runner.index_lists import resolve_steps
 from vcorr.runner.plan import Plan, make_plan
-from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import fingerprint
-from vcorr.studies.knockout_observed import PROBE, Observed
+from vcorr.studies.knockout_observed import Observed
+from vcorr.studies.knockout_options import KnockoutOptions, make_specs
 from vcorr.studies.knockout_rows import TABLE
 from vcorr.studies.knockout_sites import (
     AUTO,
@@ -33,54 +32,12 @@ from vcorr.studies.knockout_sites import (
     draw_controls,
     parse_sets,
 )
-from vcorr.studies.study_options import check_assignments
 
 if TYPE_CHECKING:
     from vcorr.diffusion.adapter import DiffusersVideoModel
 
-_OF_RUN = ("model", "data", "weights", "num_steps", "seed")
-"""What a study takes from the spec of the run, unless the user names another."""
-LEAST_CONTROLS = 20
-"""Fewer random sets cannot show that a cut is unusual: of 20, p is at best 1/21."""
-DEFAULT_CLIPS = 8
 MATCHING = 0.5
 """A layer is read if its skill is at least this share of the best layer's skill."""
-
-
-@dataclass(frozen=True)
-class KnockoutOptions:
-    """What the user asks a study for.
-
-    kind: what is cut. sites: as `--sites` has them. doses: shares of the cut, in (0, 1]. controls: number of random
-    sets. limit: number of clips. steps: as `--steps` has them; None for the best step of the run. own: whether controls
-    have the norm of each cut. If not, cuts and controls are all scaled to the smallest norm among the cuts.
-    """
-
-    kind: str = "cross-frame"
-    sites: str = AUTO
-    doses: tuple[float, ...] = (1.0,)
-    controls: int = LEAST_CONTROLS
-    limit: int = DEFAULT_CLIPS
-    steps: str | None = None
-    own: bool = False
-
-    def check(self) -> CutKind:
-        """Returns the kind; raises UsageError for a value out of range."""
-        kind = check_kind(self.kind)
-        wrong = [dose for dose in self.doses if not (math.isfinite(dose) and 0 < dose <= 1)]
-        if wrong or not self.doses:
-            raise UsageError(
-                f"--dose {wrong[0] if wrong else ''}: a dose is a number above 0 and up to 1.",
-                hint="1 is the whole cut; 0 is the model as it is, which every study measures.",
-            )
-        if self.controls < LEAST_CONTROLS:
-            raise UsageError(
-                f"--controls {self.controls} are too few random sets to compare with.",
-                hint=f"At least {LEAST_CONTROLS}.",
-            )
-        if self.limit < 1:
-            raise UsageError(f"--limit {self.limit}: a study needs clips.", hint="Intervals need 6 or more.")
-        return kind
 
 
 @dataclass(frozen=True)
@@ -89,6 +46,10 @@ class KnockoutPlan:
 
     plan: of the model, the data and the clips. observed: the run that chose. sets: what is cut. controls: the random
     sets, by the number of heads in a set. readers: the layers that are read. chosen: whether the run chose the sites.
+
+    In mode generate, `plan` reads matching at one step of the sampler. videos: how the videos are scored, as an
+    ordinary run of the task generation. cut_steps: the steps that are cut. observed_steps: the steps of the run whose
+    observations count. In mode renoise these are None and empty: the measured steps are cut and were observed.
     """
 
     options: KnockoutOptions
@@ -100,11 +61,14 @@ class KnockoutPlan:
     readers: tuple[int, ...]
     heads: Mapping[int, int]
     chosen: bool
+    videos: Plan | None = None
+    cut_steps: tuple[int, ...] = ()
+    observed_steps: tuple[int, ...] = ()
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The measured steps."""
-        return self.plan.selection.settings.steps
+        """The steps that are cut."""
+        return self.cut_steps or self.plan.selection.settings.steps
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -132,24 +96,9 @@ class KnockoutPlan:
             "readers": list(self.readers),
             "rows": TABLE.version,
         }
+        if self.videos is not None:
+            study |= {"steps": list(self.cut_steps), "videos": self.videos.fingerprints()["score"]}
         return fingerprint({"predict": self.plan.predict_identity(), "knockout": study})
-
-
-def check_mode(mode: str) -> None:
-    """Raises UsageError for a mode in which knock-outs are not studied."""
-    if mode != Renoise.name:
-        raise UsageError(
-            f"--mode {mode}: knock-outs are studied in mode {Renoise.name}, on data with known tracks.",
-            hint="Leave --mode out.",
-        )
-
-
-def read_doses(text: str) -> tuple[float, ...]:
-    """Reads `--dose`: numbers with commas between them, each once, in ascending order."""
-    try:
-        return tuple(sorted({float(part) for part in text.split(",") if part.strip()}))
-    except ValueError as error:
-        raise UsageError(f"--dose {text!r} is no list of numbers.", hint="For example: --dose 0.5,1") from error
 
 
 def plan_study(
@@ -184,24 +133,23 @@ def plan_study(
             f"Run {observed.run} is of {observed.model}, and the study is of {flags['model']}.",
             hint="Name a run of the same model: vcorr list runs",
         )
-    spec = _make_spec(observed, options, flags, assignments)
+    spec, videos_spec = make_specs(observed, options, registry, flags, assignments)
     plan = make_plan(spec, registry)
     adapter = adapter_of(plan)
     _check_same(observed, plan)
-    steps = plan.selection.settings.steps
-    if missing := sorted(set(steps) - set(observed.steps)):
-        raise UsageError(
-            f"Run {observed.run} has no scores of step {missing[0]}.",
-            hint=f"It has steps {', '.join(map(str, observed.steps))}.",
-        )
+    cut, looked_at = _choose_steps(observed, options, plan)
     plan = replace(plan, selection=replace(plan.selection, clips=_choose_clips(observed, options, plan)))
     sites = _sites_to_cut(kind, plan, adapter)
     heads = count_heads(sites)
     chosen = options.sites in (AUTO, AUTO_HEADS)
-    sets = _choose_sets(observed, options, heads, steps) if chosen else parse_sets(options.sites, heads, steps)
-    readers = _choose_readers(observed, steps)
+    sets = _choose_sets(observed, options, heads, looked_at) if chosen else _read_sets(options, heads, cut)
+    readers = _choose_readers(observed, looked_at)
     controls = _draw(options, sets, heads, readers, spec.seed)
-    return KnockoutPlan(options, kind, plan, observed, sets, controls, readers, heads, chosen)
+    found = KnockoutPlan(options, kind, plan, observed, sets, controls, readers, heads, chosen)
+    if videos_spec is None:
+        return found
+    videos = make_plan(videos_spec, registry).with_model_of(plan)
+    return replace(found, videos=videos, cut_steps=cut, observed_steps=looked_at)
 
 
 def adapter_of(plan: Plan) -> DiffusersVideoModel[Any]:
@@ -217,22 +165,28 @@ def adapter_of(plan: Plan) -> DiffusersVideoModel[Any]:
     return made
 
 
-def _make_spec(
-    observed: Observed, options: KnockoutOptions, flags: Mapping[str, Any], assignments: Sequence[str]
-) -> RunSpec:
-    """Returns the spec of the passes: the run's own, with what the user asks for now."""
-    own = {name: observed.spec[name] for name in _OF_RUN if observed.spec.get(name) is not None}
-    steps = options.steps or str(observed.best_step())
-    given = {name: value for name, value in flags.items() if value is not None}
-    fixed = {"probe": PROBE, "mode": Renoise.name, "metrics": MAIN_METRIC, "steps": steps}
-    spec = build_spec({**own, **given, **fixed}, assignments=assignments)
-    check_assignments(assignments, ("model", "data"), (*_OF_RUN, "device", "dtype", "noise_draw"))
-    stored = observed.spec.get("options") or {}
-    kept = ("model", *(() if "data" in given else ("data",)))
-    # what the run was given as text is still to be read as the type of its option
-    written = {part: {k: Written(v) if isinstance(v, str) else v for k, v in stored[part].items()} for part in stored}
-    merged = {part: {**written[part], **spec.options.get(part, {})} for part in kept if part in written}
-    return replace(spec, limit=None, options={**spec.options, **merged})
+def _choose_steps(observed: Observed, options: KnockoutOptions, plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the steps that are cut, and the steps of the run whose observations count."""
+    settings = plan.selection.settings
+    if options.generates:
+        return resolve_steps(options.steps or "all", settings.num_steps), (observed.best_step(),)
+    if missing := sorted(set(settings.steps) - set(observed.steps)):
+        raise UsageError(
+            f"Run {observed.run} has no scores of step {missing[0]}.",
+            hint=f"It has steps {', '.join(map(str, observed.steps))}.",
+        )
+    return settings.steps, settings.steps
+
+
+def _read_sets(options: KnockoutOptions, heads: Mapping[int, int], steps: Collection[int]) -> tuple[SiteSet, ...]:
+    """Returns the sets that the user names; a video is cut at all chosen steps."""
+    sets = parse_sets(options.sites, heads, steps)
+    if options.generates and (of_step := [one for one in sets if one.step >= 0]):
+        raise UsageError(
+            f"--sites: {of_step[0].name} names a step, and in mode {Generate.name} all cuts have the same steps.",
+            hint=f"Name them for all: --steps {of_step[0].step}",
+        )
+    return sets
 
 
 def _check_same(observed: Observed, plan: Plan) -> None:

@@ -57,6 +57,11 @@ class KnockoutRow:
 TABLE = StudyTable(KnockoutRow, "knockout", 1)
 
 
+def file_name(text: str) -> str:
+    """Returns a file name, without an ending, for the id of a clip or the name of an edit."""
+    return shard_name(text).removesuffix(SUFFIX)
+
+
 @dataclass(frozen=True)
 class CellFolder:
     """The files of a study. path: their folder. fingerprint: of the study; files of another one do not count."""
@@ -66,7 +71,7 @@ class CellFolder:
 
     def file(self, clip: str, edit: str) -> Path:
         """Returns the file of one edit on one clip."""
-        return self.path / shard_name(clip).removesuffix(SUFFIX) / shard_name(edit)
+        return self.path / file_name(clip) / shard_name(edit)
 
     def read(self, clip: str, edit: str) -> list[dict[str, object]] | None:
         """Returns the rows of one edit on one clip; None if they have to be computed.

@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.protocols import Probe
 from vcorr.store.atomic_files import make_folder, write_text
 from vcorr.store.fingerprint import LENGTH, plain
 from vcorr.store.lock import hold_lock
+from vcorr.studies.guidance_page import make_strip, write_png
 from vcorr.studies.knockout_agreements import FILE, AgreementRow, write_agreements
-from vcorr.studies.knockout_cells import ClipCells, Edit, edits_of, read_norms
+from vcorr.studies.knockout_cells import CellMaker, ClipCells, edits_of, read_norms
 from vcorr.studies.knockout_effects import Results, find_results
 from vcorr.studies.knockout_page import make_page
 from vcorr.studies.knockout_plan import KnockoutPlan
-from vcorr.studies.knockout_rows import PLAIN, CellFolder
+from vcorr.studies.knockout_rows import PLAIN, CellFolder, KnockoutRow, file_name
+from vcorr.studies.knockout_videos import VideoCells
+from vcorr.studies.study_runs import say_kept
 
 RECORD = "study.json"
 CELLS = "cells"
+STRIPS = "strips"
 PAGE = "page.md"
+CLIPS_SHOWN = 4
 RECORD_VERSION = 1
 
 Say = Callable[[str], None]
@@ -50,6 +60,12 @@ class StudyFolder:
         """The Arrow files."""
         return CellFolder(self.path / CELLS, self.fingerprint)
 
+    def keep_strip(self, clip: str, edit: str, video: NDArray[np.uint8]) -> None:
+        """Writes frames of a video (T, H, W, 3) side by side as `strips/<clip>/<edit>.png`, whole or not at all."""
+        path = self.path / STRIPS / file_name(clip) / f"{file_name(edit)}.png"
+        make_folder(path.parent)
+        write_png(path, make_strip(video))
+
     def write_record(self, values: dict[str, Any]) -> None:
         """Writes study.json, whole or not at all."""
         text = json.dumps({"record_version": RECORD_VERSION, "study": self.id, **plain(values)}, indent=2)
@@ -62,28 +78,28 @@ def run_study(study: KnockoutPlan, folder: StudyFolder, say: Say) -> list[dict[s
     Args:
         study: the plan.
         folder: where cells are kept; an interrupted study goes on there.
-        say: gets a sentence per clip.
+        say: gets a sentence per clip, and one per cell that is computed in mode generate.
 
     Raises:
         StoreError: another process works there, or a file cannot be written.
         VcorrError: a pass failed; the cells so far are kept.
+        InterruptedRunError: the user interrupted the study; the cells so far are kept.
     """
     make_folder(folder.path)
-    with hold_lock(folder.path):
+    worker = _Worker(study, folder, say)
+    with hold_lock(folder.path), say_kept(worker.describe_kept):
         folder.write_record({"status": "started", **describe(study)})
         rows: list[dict[str, Any]] = []
-        worker = _Worker(study, folder)
         clips = study.plan.selection.clips
         for number, clip in enumerate(clips, 1):
-            found = list(worker.work(clip))
-            rows += found
-            say(f"clip {number}/{len(clips)} ({clip}): {worker.passes} passes so far")
+            rows += worker.work(clip)
+            say(f"clip {number}/{len(clips)} ({clip}): {worker.describe_progress()}")
         return rows
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The results of a study, and its page in Markdown."""
+    """The results of a study, and its page in Markdown, without the pictures that the file has."""
 
     results: Results
     page: str
@@ -98,10 +114,22 @@ def finish_study(study: KnockoutPlan, folder: StudyFolder, rows: list[dict[str, 
     results = find_results(study, rows)
     page = make_page(study, results)
     with hold_lock(folder.path):
-        write_text(folder.path / PAGE, page)
+        write_text(folder.path / PAGE, page + _show_strips(study, folder))
         write_agreements(folder.path / FILE, list_agreements(study, results, folder.id))
         folder.write_record({"status": "complete", **describe(study), "results": results.to_dict()})
     return Finished(results, page)
+
+
+def _show_strips(study: KnockoutPlan, folder: StudyFolder) -> str:
+    """Returns the part of the page with strips of frames of the first clips; "" on real clips."""
+    names = [PLAIN, *(f"{one.name} at dose {dose:g}" for one in edits_of(study) for dose in study.options.doses)]
+    parts = []
+    for clip in study.plan.selection.clips[:CLIPS_SHOWN]:
+        paths = {name: f"{STRIPS}/{file_name(clip)}/{file_name(name)}.png" for name in names}
+        shown = [(name, path) for name, path in paths.items() if (folder.path / path).is_file()]
+        parts += [f"\n## Videos: {clip}\n"] if shown else []
+        parts += [f"{name}:\n\n![{name}, first to last frame](<{path}>)\n" for name, path in shown]
+    return "\n".join(parts)
 
 
 def list_agreements(study: KnockoutPlan, results: Results, name: str) -> list[AgreementRow]:
@@ -116,7 +144,10 @@ def list_agreements(study: KnockoutPlan, results: Results, name: str) -> list[Ag
             dataset=study.plan.dataset,
             kind=study.kind,
             heads=heads,
+            mode=study.options.mode,
             steps=",".join(map(str, study.steps)),
+            dose=max(study.options.doses),
+            norm=study.options.norm,
             observation=one.observation,
             outcome=one.outcome,
             value=one.ranks.value,
@@ -143,7 +174,8 @@ def describe(study: KnockoutPlan) -> dict[str, Any]:
         "doses": list(asked.doses),
         "controls": asked.controls,
         "control_sets": {str(size): [sorted(map(list, one)) for one in sets] for size, sets in study.controls.items()},
-        "norm": "own" if asked.own else "common",
+        "norm": asked.norm,
+        "mode": asked.mode,
         "readers": list(study.readers),
         "steps": list(study.steps),
         "clips": list(plan.selection.clips),
@@ -155,32 +187,49 @@ def describe(study: KnockoutPlan) -> dict[str, Any]:
 class _Worker:
     """Works off one clip after the other. The model is loaded by the first cell that is missing."""
 
-    def __init__(self, study: KnockoutPlan, folder: StudyFolder) -> None:
-        self._study, self._folder, self._edits = study, folder, edits_of(study)
+    def __init__(self, study: KnockoutPlan, folder: StudyFolder, say: Say) -> None:
+        self._study, self._folder, self._edits, self._say = study, folder, edits_of(study), say
         self._probes: dict[str, Probe] | None = None
-        self.passes = 0
+        self._done, self._passes = 0, 0
+        self._total = (1 + len(self._edits)) * len(study.plan.selection.clips)
 
     def work(self, clip: str) -> Iterator[dict[str, Any]]:
         """Yields the rows of all cells of a clip."""
-        stored, cells = self._folder.cells, ClipCells(self._study, self._folder.id, clip, {})
-        plain_rows = stored.read(clip, PLAIN)
-        if plain_rows is None:
-            cells.probes.update(self._load())
-            stored.write(clip, PLAIN, cells.plain())
-            plain_rows = stored.read(clip, PLAIN) or []
+        cells = self._make_cells(clip)
+        plain_rows = self._fill(cells, PLAIN, cells.plain)
         yield from plain_rows
         norms = read_norms(plain_rows)
         for edit in self._edits:
-            yield from self._cell(cells, edit, norms)
-        self.passes += cells.passes
+            yield from self._fill(cells, edit.name, partial(cells.edit, edit, norms))
 
-    def _cell(self, cells: ClipCells, edit: Edit, norms: dict[int, Any]) -> list[dict[str, Any]]:
+    def describe_progress(self) -> str:
+        """Says how many cells are done, of how many, and what this command computed."""
+        passes = "1 pass" if self._passes == 1 else f"{self._passes} passes"
+        made = passes if self._study.videos is None else say_count(self._passes, "video")
+        return f"{self._done} of {self._total} cells, {made} so far"
+
+    def describe_kept(self) -> str:
+        """Says how many cells are on disk."""
+        return f"{self._done} of {self._total} cells are finished and kept in {self._folder.path}."
+
+    def _make_cells(self, clip: str) -> CellMaker:
+        if self._study.videos is None:
+            return ClipCells(self._study, self._folder.id, clip, {})
+        return VideoCells(self._study, self._folder.id, clip, {}, keep=self._folder.keep_strip)
+
+    def _fill(self, cells: CellMaker, name: str, compute: Callable[[], list[KnockoutRow]]) -> list[dict[str, Any]]:
+        """Returns the rows of a cell, which are computed and stored if they are not there."""
         stored = self._folder.cells
-        rows = stored.read(cells.clip_id, edit.name)
+        rows = stored.read(cells.clip_id, name)
         if rows is None:
+            before = cells.passes
             cells.probes.update(self._load())
-            stored.write(cells.clip_id, edit.name, cells.edit(edit, norms))
-            rows = stored.read(cells.clip_id, edit.name) or []
+            stored.write(cells.clip_id, name, compute())
+            rows = stored.read(cells.clip_id, name) or []
+            self._passes += cells.passes - before
+        self._done += 1
+        if self._study.videos is not None and self._passes:
+            self._say(f"{cells.clip_id}, {name}: {self.describe_progress()}")
         return rows
 
     def _load(self) -> dict[str, Probe]:

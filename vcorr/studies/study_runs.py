@@ -6,12 +6,13 @@ The folder of a study holds its runs in `runs/`, `measured.json` (`vcorr.studies
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vcorr.contract.errors import InterruptedRunError
 from vcorr.runner.coordinator import Outcome, execute
 from vcorr.runner.events import Events
 from vcorr.runner.plan import Plan
@@ -21,6 +22,25 @@ RECORD, RUNS = "study.json", "runs"
 
 Watch = Callable[[Plan, str], AbstractContextManager[Events]]
 """Returns what shows the events of a run. Its second argument says in words which run it is."""
+
+
+GOES_ON = "The same command goes on from there."
+
+
+@contextmanager
+def say_kept(describe: Callable[[], str]) -> Iterator[None]:
+    """Says what a study keeps when its user interrupts the block.
+
+    describe: returns a sentence on what is finished, and where it is kept. What an interrupted run says follows it.
+
+    Raises:
+        InterruptedRunError: in the place of a KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        of_run = error.message if isinstance(error, InterruptedRunError) else GOES_ON
+        raise InterruptedRunError(f"{describe()} {of_run}") from error
 
 
 @dataclass(frozen=True)

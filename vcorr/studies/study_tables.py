@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vcorr.contract.errors import StoreError
 from vcorr.store.arrow_files import write_table
-from vcorr.store.columns import arrow_schema, to_table, units
+from vcorr.store.columns import arrow_schema, describe_columns, to_table, units
 from vcorr.store.schema import FINGERPRINT_KEY, TABLE_KEY, UNITS_KEY, VERSION_KEY
 
 
@@ -24,12 +24,13 @@ class StudyTable:
     """A table of a study.
 
     row: dataclass whose fields are columns (`vcorr.store.columns.column`). name: of the table, for its metadata.
-    version: of its layout.
+    version: of its layout. added: the columns that older layouts lack; they have their defaults there.
     """
 
     row: type[Any]
     name: str
     version: int
+    added: tuple[str, ...] = ()
 
     def write(self, path: Path, rows: Sequence[Any], *, fingerprint: str = "") -> None:
         """Writes rows as an Arrow IPC file, compressed; atomic. fingerprint: of what decides the rows; "" for none.
@@ -60,8 +61,17 @@ class StudyTable:
                 f"{path} has layout version {version}; this vcorr reads up to {self.version}.",
                 hint="Upgrade: pip install --upgrade vcorr",
             )
+        table = self._upgrade(table) if version < self.version else table
         if not table.schema.equals(arrow_schema(self.row)):
             raise DamagedTableError(f"{path} has other columns than a table of {self.name}.")
+        return table
+
+    def _upgrade(self, table: pa.Table) -> pa.Table:
+        """Returns the table of an older layout with the columns that came later, which are at the end."""
+        for one in describe_columns(self.row):
+            if one.name in self.added and one.name not in table.column_names:
+                values = pa.array([one.neutral] * table.num_rows, one.type)
+                table = table.append_column(one.name, values)
         return table
 
 

@@ -21,10 +21,12 @@ from vcorr import StoreError, installed
 from vcorr.store.atomic_files import write_text
 from vcorr.store.rundir import RunDirectory
 from vcorr.studies.knockout_agreements import FILE, read_agreements, replace_model, write_agreements
-from vcorr.studies.knockout_effects import OUTCOMES, CutEffect, Results
+from vcorr.studies.knockout_effects import CutEffect, Results
 from vcorr.studies.knockout_observed import read_observed
+from vcorr.studies.knockout_options import KnockoutOptions
 from vcorr.studies.knockout_page import TITLES, agreement_table, describe_study, effect_table
-from vcorr.studies.knockout_plan import KnockoutOptions, KnockoutPlan, plan_study
+from vcorr.studies.knockout_passes import OUTCOMES
+from vcorr.studies.knockout_plan import KnockoutPlan, plan_study
 from vcorr.studies.knockout_run import StudyFolder, finish_study, list_agreements, run_study
 from vcorr.studies.knockout_sites import CutSite
 from vcorr_tiny.command_runs import Call, Command, Work, end

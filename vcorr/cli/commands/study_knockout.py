@@ -9,10 +9,10 @@ import click
 
 from vcorr.cli.commands import run_flags
 from vcorr.cli.folder_type import FOLDER
-from vcorr.cli.number_types import WHOLE_NUMBER
+from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.cli.views.terminal import print_json, say
 
-_FLAGS = ("model", "data", "seed", "device", "dtype", "weights")
+_FLAGS = ("model", "data", "seed", "num_steps", "cfg", "tracker", "device", "dtype", "weights")
 
 
 @click.command(short_help="Cut attention at chosen sites, and compare with random cuts of the same size.")
@@ -36,7 +36,11 @@ _FLAGS = ("model", "data", "seed", "device", "dtype", "weights")
 )
 @click.option("--dose", metavar="D[,D]", default="1", show_default=True, help="Shares of the cut, above 0 and up to 1.")
 @click.option(
-    "--mode", metavar="renoise", default="renoise", show_default=True, help="What the model does with a clip."
+    "--mode",
+    metavar="renoise|generate",
+    default="renoise",
+    show_default=True,
+    help="Cut while noisy clips are denoised, or while videos are sampled.",
 )
 @click.option("--data", metavar="NAME", help="Dataset with known tracks.  [default: the data of the run]")
 @click.option("--limit", type=WHOLE_NUMBER, default=8, show_default=True, metavar="N", help="Number of clips.")
@@ -50,7 +54,14 @@ _FLAGS = ("model", "data", "seed", "device", "dtype", "weights")
     show_default=True,
     help="Norm of the change: the smallest among the cuts, for all; or the own norm of each cut.",
 )
-@click.option("--steps", metavar="0,10-20", help="Steps that are measured.  [default: the best step of the run]")
+@click.option(
+    "--steps",
+    metavar="0,10-20",
+    help="Steps that are measured; of videos, that are cut.  [default: the best step of the run; of videos, all]",
+)
+@click.option("--num-steps", type=WHOLE_NUMBER, metavar="N", help="Steps of the sampler.  [default: as in the run]")
+@click.option("--cfg", type=NUMBER, metavar="STRENGTH", help="Strength of classifier-free guidance; for videos.")
+@click.option("--tracker", metavar="NAME", help="Tracker for the scores of videos.  [default: dis]")
 @click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise and of the controls.")
 @click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of studies.")
 @run_flags.DEVICE
@@ -80,8 +91,13 @@ def knockout(
       vcorr run --model tiny --probe qk,head-traits --set probe.heads=each --limit 16
       vcorr study knockout --model tiny --from runs/RUN --sites auto
 
+    \b
+    Cut while videos are sampled, and compare their scores:
+      vcorr study knockout --from runs/RUN --mode generate --sites 4,7 --limit 6 --num-steps 6
+
     Noise is added to clips that the run did not measure. A cut is measured by the denoising loss, and by matching at
-    later layers. Repeat the command to go on after an interruption.
+    later layers. With --mode generate, videos of their prompts are made and scored. Repeat the command to go on after
+    an interruption.
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views.knockout_view import say_page
@@ -91,11 +107,11 @@ def knockout(
     from vcorr.plugins.registry import installed
     from vcorr.store.rundir import RunDirectory
     from vcorr.studies.knockout_observed import read_observed
-    from vcorr.studies.knockout_plan import KnockoutOptions, check_mode, plan_study, read_doses
+    from vcorr.studies.knockout_options import KnockoutOptions, read_doses
+    from vcorr.studies.knockout_plan import plan_study
     from vcorr.studies.knockout_run import StudyFolder, finish_study, run_study
 
-    check_mode(mode)
-    options = KnockoutOptions(kind, sites, read_doses(dose), controls, limit, steps, own=norm == "own")
+    options = KnockoutOptions(kind, sites, read_doses(dose), controls, limit, steps, own=norm == "own", mode=mode)
     options.check()
     found = read_observed(RunDirectory.open(observed))
     given = {name: flags[name] for name in _FLAGS}
