@@ -86,6 +86,8 @@ if TYPE_CHECKING:
     from vcorr.data.tap_queries import choose_tap_queries as choose_tap_queries
     from vcorr.data.video.lossless import read_lossless as read_lossless
     from vcorr.data.video.video_reader import read_video as read_video
+    from vcorr.interventions.knockout_edits import Knockout as Knockout
+    from vcorr.notebook.knocking_out import knock_out as knock_out
     from vcorr.notebook.layouts import Layout as Layout
     from vcorr.notebook.recording import record as record
     from vcorr.plugins.registry import installed as installed
@@ -143,6 +145,8 @@ else:
             "vcorr.contract.video_tracks": "VideoTracks",
             "vcorr.data.query_grids": "query_grid",
             "vcorr.data.tap_queries": "choose_tap_queries",
+            "vcorr.interventions.knockout_edits": "Knockout",
+            "vcorr.notebook.knocking_out": "knock_out",
             "vcorr.notebook.layouts": "Layout",
             "vcorr.notebook.recording": "record",
             "vcorr.data.video.lossless": "read_lossless",

@@ -21,6 +21,7 @@ from vcorr.diffusion.denoising import RenoisedClip
 from vcorr.metrics.pixels import psnr
 from vcorr.runner.track import read_video
 from vcorr.store.rundir import RunDirectory
+from vcorr.studies import accelerator_runs
 from vcorr.studies.accelerator_arms import CACHED, SAME_NETWORK, USUAL, parse_arms
 from vcorr.studies.accelerator_rows import AcceleratorRow, compare_values_of, correct_rows
 from vcorr.studies.measured_values import MeasuredValues
@@ -62,6 +63,32 @@ def runs(folder):
         for kind, run_id in arm["runs"].items()
         if run_id
     }
+
+
+def test_ctrl_c_says_what_is_kept_and_the_study_goes_on(folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "study"
+    shutil.copytree(folder, out)
+    before = json.loads((out / "measured.json").read_text())
+    for name in ("study.json", "accelerators.arrow"):
+        (out / name).unlink()
+    (out / "measured.json").write_text(json.dumps({name: part for name, part in before.items() if name != "times"}))
+    command = (*COMMAND, *(word for arm in ARMS for word in ("--accelerator", arm)), "--out", str(out))
+
+    def stop(*given, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerator_runs, "time_in_turn", stop)
+        assert run(*command) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    kept = f"1 of 4 arms are finished and kept in {out}. The same command goes on from there."
+    assert said.replace(" ", "").endswith(f"Interrupted.{kept}".replace(" ", ""))
+    assert not (out / "accelerators.arrow").exists()
+    assert not (out / "study.json").exists()
+    assert run(*command) == 0
+    assert (
+        json.loads((out / "study.json").read_text())["arms"] == json.loads((folder / "study.json").read_text())["arms"]
+    )
 
 
 def test_each_arm_has_ordinary_runs_of_its_own_where_it_is_measured(runs):

@@ -79,6 +79,27 @@ def test_a_study_goes_on_and_keeps_what_it_measured(study) -> None:
     assert len(Path("marker").read_text().splitlines()) == len(made.splitlines()) * 3 // 2
 
 
+def test_ctrl_c_says_what_is_kept_and_the_study_goes_on(study, program, monkeypatch) -> None:
+    draw = guiding.Drawer.run
+
+    def stop_once(self, clip, settings, recorder):
+        if clip.prompt == "picture 3" and settings.guidance is not None:
+            raise KeyboardInterrupt
+        return draw(self, clip, settings, recorder)
+
+    monkeypatch.setattr(guiding.Drawer, "run", stop_once)
+    ended = program(*STUDY, "--guidances", "lamp")
+    assert (ended.code, ended.out) == (130, "")
+    said = " ".join(ended.err.split())
+    assert "Interrupted. 1 of 2 arms are finished and kept in study. 3 of 7 clips are finished and kept in" in said
+    assert said.endswith("The same command goes on from there.")
+    assert {path.name for path in Path("study").iterdir()} == {"runs", "measured.json"}
+    assert not [path for path in Path("study").rglob("*") if path.name.startswith(".") and path.name != ".lock"]
+    monkeypatch.setattr(guiding.Drawer, "run", draw)
+    found = study("--guidances", "lamp")
+    assert (found["clips"], len(rows_by_arm(found))) == (7, 1)
+
+
 def test_a_study_that_stopped_before_its_end_still_knows_its_seconds(study) -> None:
     first = study("--guidances", "lamp")
     for name in ("study.json", "guidance.arrow"):

@@ -8,6 +8,7 @@ from support.program import Ended
 
 from vcorr.cli import main as program
 from vcorr.cli.views.knockout_view import say_page
+from vcorr.diffusion.denoising import RenoisedClip
 
 SMALL = ("model.height=32", "model.width=32", "model.frames=9", "model.network.num_layers=3")
 DATA = ("data.size=32", "data.frames=9", "data.grid=4", "data.clips=3")
@@ -79,6 +80,33 @@ def test_a_study_of_named_sites(study, tmp_path):
     assert "0 passes so far" in again.err
     assert "Knock-outs of tiny: head\n" in again.out
     assert "Random weights" in again.out
+
+
+def test_ctrl_c_says_what_is_kept_and_the_study_goes_on(study, tmp_path, monkeypatch):
+    denoise, passes = RenoisedClip.denoise, []
+
+    def stop(self, *given):
+        passes.append(self)
+        if len(passes) == 5:
+            raise KeyboardInterrupt
+        return denoise(self, *given)
+
+    monkeypatch.setattr(RenoisedClip, "denoise", stop)
+    words = ("--kind", "head", "--sites", "1", "--limit", "1")
+    ended = study(*words)
+    assert (ended.code, ended.out) == (130, "")
+    (folder,) = (tmp_path / "studies").iterdir()
+    said = " ".join(ended.err.split())
+    kept = f"4 of 22 cells are finished and kept in studies/{folder.name}. The same command goes on from there."
+    assert said.endswith(f"Interrupted. {kept}")
+    assert len(list(folder.rglob("*.arrow"))) == 4
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["cells", "study.json"]
+    assert json.loads((folder / "study.json").read_text())["status"] == "started"
+    monkeypatch.setattr(RenoisedClip, "denoise", denoise)
+    again = study(*words)
+    assert again.code == 0
+    assert "22 of 22 cells, 18 passes so far" in " ".join(again.err.split())
+    assert json.loads((folder / "study.json").read_text())["status"] == "complete"
 
 
 @pytest.mark.parametrize(

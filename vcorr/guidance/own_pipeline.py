@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from types import MethodType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vcorr.capture.passes import Pass, PassListener, PassWatch
 from vcorr.contract.bases import GuidanceBase, with_defaults
@@ -20,7 +18,8 @@ from vcorr.diffusion.borrowed import parameters, rows_of_branch
 from vcorr.diffusion.guiding import strength_of_call
 from vcorr.interventions.guided_model import GuidedModel
 from vcorr.interventions.guided_sampling import guide_passes
-from vcorr.notebook.layouts import Layout, Placement, place_by_hand, place_by_plugin
+from vcorr.notebook.layouts import Layout
+from vcorr.notebook.pipeline_calls import check_pipeline, place_on_pipeline, restart_with_calls
 from vcorr.plugins.option_values import options_from
 from vcorr.plugins.registry import installed
 from vcorr.runner.spec import NO_GUIDANCE
@@ -60,11 +59,7 @@ def guide(
             block or by a guider `CrossFrameGuidance`.
         CaptureError: the attention of a perturbed layer cannot be seen.
     """
-    if isinstance(pipe, nn.Module) or not hasattr(pipe, "scheduler"):
-        raise UsageError(
-            f"guide(): expected a diffusers pipeline, got {type(pipe).__name__}.",
-            hint="Give it the pipeline itself, not its denoiser: guide(pipe, ...)",
-        )
+    check_pipeline(pipe, "guide()")
     if guidance == NO_GUIDANCE:
         _check_no_options(options)
         yield
@@ -75,7 +70,7 @@ def guide(
     with ExitStack() as stack:
         watch = stack.enter_context(PassWatch(placed.modules, placed.layout))
         watch.start(counted=True)
-        stack.enter_context(_restart_with_calls(pipe.scheduler, watch))
+        stack.enter_context(restart_with_calls(pipe.scheduler, watch))
         stack.enter_context(watch.listen(placed))
 
         def facts(step: int) -> GuidedStep:
@@ -130,7 +125,7 @@ class _Placed(PassListener):
 
     def __init__(self, pipe: Any, layout: str | Layout, size: tuple[int, int, int] | None) -> None:
         self._pipe = pipe
-        self._placement = self._place(pipe, layout, size)
+        self._placement = place_on_pipeline(pipe, layout, size)
         self.modules, self.layout = self._placement.modules, self._placement.layout
         self._measured = self._placement
         adapter = self._placement.adapter
@@ -144,13 +139,6 @@ class _Placed(PassListener):
             recommended=() if adapter is None else adapter.guidance_layers,
             name=type(pipe).__name__,
         )
-
-    @staticmethod
-    def _place(pipe: Any, layout: str | Layout, size: tuple[int, int, int] | None) -> Placement:
-        if isinstance(layout, str):
-            return place_by_plugin(pipe, layout, size=size)
-        names = [name for name in ("transformer", "transformer_2", "unet") if getattr(pipe, name, None) is not None]
-        return place_by_hand([getattr(pipe, name) for name in names], layout)
 
     def pass_begins(self, now: Pass) -> None:
         """Reads the grid from the arguments of the pass.
@@ -204,31 +192,3 @@ def _runs_branches(pipe: Any) -> bool:
 def _holds_videos(latents: Any) -> bool:
     """Returns whether each batch row is a video: packed tokens (B, N, C), or five axes; not (F, C, h, w)."""
     return isinstance(latents, Tensor) and latents.ndim in (3, 5)
-
-
-@contextmanager
-def _restart_with_calls(scheduler: Any, watch: PassWatch) -> Iterator[None]:
-    """Counts steps from 0 again whenever a call of the pipeline sets its steps, while the block runs.
-
-    A copy of the scheduler that the pipeline makes meanwhile sets its own steps, and restarts nothing.
-    """
-    members = vars(scheduler)
-    before, own = members.get("set_timesteps"), type(scheduler).set_timesteps
-
-    @functools.wraps(own)  # pipelines inspect its signature
-    def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
-        if this is not scheduler:
-            return own(this, *args, **kwargs)
-        result = own(this, *args, **kwargs) if before is None else before(*args, **kwargs)
-        watch.start(counted=True)
-        return result
-
-    # a bound method, because copies of the scheduler bind their copies of it
-    members["set_timesteps"] = MethodType(set_timesteps, scheduler)
-    try:
-        yield
-    finally:
-        if before is None:
-            del members["set_timesteps"]
-        else:
-            members["set_timesteps"] = before

@@ -80,17 +80,26 @@ class Knockout:
         Raises:
             UsageError: a layer or a head does not exist, or nothing would be removed there; the message says why.
         """
-        known = {site.layer: site for site in sites}
-        for layer, heads in self.heads.items():
-            site = known.get(layer)
-            if site is None:
-                raise UsageError(
-                    f"The model has no layer {layer}.", hint=f"It has {len(known)} layers, counted from 0."
-                )
+        for site in self.find_sites(sites):
             check_cut(self.kind, site, _grid_at(self.grid, site), self.layout)
-            wrong = [head for head in heads if head >= site.heads > 0]
+
+    def find_sites(self, sites: Sequence[Site]) -> list[Site]:
+        """Returns the sites of its layers, out of all sites of a model.
+
+        Raises:
+            UsageError: a layer or a head does not exist.
+        """
+        known = {site.layer: site for site in sites}
+        if missing := [layer for layer in self.heads if layer not in known]:
+            raise UsageError(
+                f"The model has no layer {missing[0]}.", hint=f"It has {len(known)} layers, counted from 0."
+            )
+        for layer, heads in self.heads.items():
+            count = known[layer].heads
+            wrong = [head for head in heads if head < 0 or head >= count > 0]
             if wrong:
-                raise UsageError(f"Layer {layer} has no head {wrong[0]}.", hint=f"It has heads 0-{site.heads - 1}.")
+                raise UsageError(f"Layer {layer} has no head {wrong[0]}.", hint=f"It has heads 0-{count - 1}.")
+        return [known[layer] for layer in self.heads]
 
 
 @dataclass(frozen=True)

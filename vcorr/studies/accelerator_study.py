@@ -18,11 +18,11 @@ from vcorr.stats.sites import SiteId
 from vcorr.store.atomic_files import make_folder
 from vcorr.studies.accelerator_arms import PLAIN, AcceleratedArm
 from vcorr.studies.accelerator_comparison import list_rows
-from vcorr.studies.accelerator_plans import AcceleratorQuestion, find_site, plan_arm
+from vcorr.studies.accelerator_plans import AcceleratorQuestion, ArmPlans, find_site, plan_arm
 from vcorr.studies.accelerator_rows import TABLE, AcceleratorRow, correct_rows
 from vcorr.studies.accelerator_runs import ArmResults, run_arm, time_arm
 from vcorr.studies.measured_values import MeasuredValues
-from vcorr.studies.study_runs import StudyRuns, Watch
+from vcorr.studies.study_runs import StudyRuns, Watch, say_arms, say_kept
 
 ROWS = "accelerators.arrow"
 STUDY_VERSION = 1
@@ -49,7 +49,7 @@ def run_accelerator_study(
     Raises:
         UsageError: a name or an option is wrong, or the model cannot take an arm that was named.
         StoreError, PluginError, MissingError: as in any run; what is done stays.
-        InterruptedRunError: the user interrupted a run; the same command goes on from there.
+        InterruptedRunError: the user interrupted the study; the same command goes on from there.
     """
     plain = plan_arm(AcceleratedArm(PLAIN), asked, registry)
     read, videos = plain.both()
@@ -57,20 +57,36 @@ def run_accelerator_study(
     plans = [plan_arm(arm, asked, registry) for arm in asked.arms]
     make_folder(folder)
     runs, measured = StudyRuns(folder, watch, asked.command), MeasuredValues(folder)
+    made: list[ArmResults] = []
+    with say_kept(lambda: say_arms(len(made), 1 + len(plans), folder)):
+        _make_arms(made, plain, plans, asked.pairs, runs, measured)
+        own, *done = made
+        rows = correct_rows([row for one in done for row in list_rows(one, own, plain, site)])
+        facts = _facts(asked, read, videos, site, made)
+        TABLE.write(folder / ROWS, rows)
+        runs.write_record(facts)
+    return AcceleratorStudy(folder, rows, facts, sum(one.failed for one in made))
+
+
+def _make_arms(
+    made: list[ArmResults],
+    plain: ArmPlans,
+    plans: Sequence[ArmPlans],
+    pairs: int,
+    runs: StudyRuns,
+    measured: MeasuredValues,
+) -> None:
+    """Makes the plain arm, then the others, each timed in turn with the plain model. made: gets each that is done."""
+    _, videos = plain.both()
     own = run_arm(plain, runs, measured)
-    done = []
+    made.append(own)
     for number, one in enumerate(plans):
         found = run_arm(one, runs, measured, f" ({number + 1} of {len(plans)})")
-        if asked.pairs and one.videos is not None and not found.refused:
-            cold = [plan for plan, made in ((videos, own), (one.videos, found)) if not made.is_warm]
-            found.times = time_arm(one.videos, videos, asked.pairs, measured, cold)
+        if pairs and one.videos is not None and not found.refused:
+            cold = [plan for plan, arm in ((videos, own), (one.videos, found)) if not arm.is_warm]
+            found.times = time_arm(one.videos, videos, pairs, measured, cold)
             own.is_warm = True
-        done.append(found)
-    rows = correct_rows([row for one in done for row in list_rows(one, own, plain, site)])
-    facts = _facts(asked, read, videos, site, [own, *done])
-    TABLE.write(folder / ROWS, rows)
-    runs.write_record(facts)
-    return AcceleratorStudy(folder, rows, facts, own.failed + sum(one.failed for one in done))
+        made.append(found)
 
 
 def _facts(

@@ -26,7 +26,7 @@ from vcorr.store.rundir import RunDirectory
 from vcorr.studies.guidance_arms import Arm, check_shared, find_option_names
 from vcorr.studies.guidance_rows import TABLE, GuidanceRow, compare_arms
 from vcorr.studies.measured_values import MeasuredValues
-from vcorr.studies.study_runs import StudyRuns, Watch
+from vcorr.studies.study_runs import StudyRuns, Watch, say_arms, say_kept
 
 ROWS = "guidance.arrow"
 STUDY_VERSION = 1
@@ -82,7 +82,7 @@ def run_guidance_study(asked: GuidanceQuestion, registry: Registry, folder: Path
     Raises:
         UsageError: an option fits no arm, or a seed is out of range or there twice.
         StoreError, PluginError, MissingError: as in any run; what is done stays.
-        InterruptedRunError: the user interrupted a run; the same command goes on from there.
+        InterruptedRunError: the user interrupted the study; the same command goes on from there.
     """
     _check_seeds(asked.seeds)
     names = {arm: find_option_names(arm, registry) for arm in asked.arms}
@@ -92,16 +92,17 @@ def run_guidance_study(asked: GuidanceQuestion, registry: Registry, folder: Path
     first = plans[asked.arms[0]][0]
     make_folder(folder)
     runs, measured = StudyRuns(folder, watch, asked.command), MeasuredValues(folder)
-    arms = []
-    for number, arm in enumerate(asked.arms):
-        title = f"{arm.label} ({number + 1} of {len(asked.arms)})"
-        shared = [plan.with_model_of(first) for plan in plans[arm]]  # one model is loaded, once
-        seeded = zip(asked.seeds, shared, strict=True)
-        made = {seed: _make_run(runs, plan, f"{title}, seed {seed}", measured) for seed, plan in seeded}
-        arms.append(_gather_arm(arm, shared[0], made))
-    study = _finish(asked, first, arms, folder)
-    TABLE.write(folder / ROWS, study.rows)
-    runs.write_record(study.facts)
+    arms: list[ArmRuns] = []
+    with say_kept(lambda: say_arms(len(arms), len(asked.arms), folder)):
+        for number, arm in enumerate(asked.arms):
+            title = f"{arm.label} ({number + 1} of {len(asked.arms)})"
+            shared = [plan.with_model_of(first) for plan in plans[arm]]  # one model is loaded, once
+            seeded = zip(asked.seeds, shared, strict=True)
+            made = {seed: _make_run(runs, plan, f"{title}, seed {seed}", measured) for seed, plan in seeded}
+            arms.append(_gather_arm(arm, shared[0], made))
+        study = _finish(asked, first, arms, folder)
+        TABLE.write(folder / ROWS, study.rows)
+        runs.write_record(study.facts)
     return study
 
 

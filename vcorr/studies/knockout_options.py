@@ -10,7 +10,6 @@ from typing import Any
 from vcorr.contract.errors import UsageError
 from vcorr.contract.metric_columns import MAIN_METRIC
 from vcorr.contract.modes import Generate, Renoise
-from vcorr.contract.tasks import GENERATION
 from vcorr.interventions.knockout_cuts import CutKind, check_kind
 from vcorr.plugins.option_values import Written
 from vcorr.plugins.registry import Registry
@@ -121,7 +120,7 @@ def make_specs(
     spec = replace(spec, limit=None, options=parts)
     steps = _say_read_step(observed, spec, registry) if options.generates else options.steps or observed.best_step()
     read = replace(spec, probe=PROBE, mode=options.mode, metrics=MAIN_METRIC, steps=str(steps), options=reading)
-    return read, replace(spec, task=GENERATION, steps=None) if options.generates else None
+    return read, replace(spec, task="generation", steps=None) if options.generates else None
 
 
 def _merge_options(observed: Observed, spec: RunSpec, *, keep_data: bool) -> dict[str, dict[str, Any]]:

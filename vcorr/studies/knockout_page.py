@@ -122,6 +122,20 @@ def effect_table(effects: Sequence[CutEffect], outcome: str, dose: float) -> str
     return "\n".join(lines)
 
 
+def score_table(results: Results, dose: float) -> str:
+    """Returns the effects on all outcomes of a study of videos as one Markdown table, without the harm of whole cuts."""
+    lines = [
+        "| outcome | without a cut | cut | whole cut | harm beyond controls | 95 % interval | p | beyond |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in (one for one in results.effects if one.asked == dose):
+        plain = f"{results.plain[one.outcome]:.4g}" if one.outcome in results.plain else "–"
+        effect = f"{_digits(one.effect.value)} | {say_span(one.effect, _digits)} | {_p(one.p_joint)}"
+        beyond = f"{one.beyond} of {one.count}" if one.clips else "–"
+        lines.append(f"| `{one.outcome}` | {plain} | {one.sites} | {_digits(one.whole.value)} | {effect} | {beyond} |")
+    return "\n".join(lines)
+
+
 def agreement_table(agreements: Sequence[Agreement]) -> str:
     """Returns the agreement of observations with effects as a Markdown table, the strongest of each outcome first."""
     lines = [

@@ -87,7 +87,7 @@ class KnockoutPlan:
         """Returns the fingerprint of the study: of everything that can change a number of it, without the clips."""
         asked = self.options
         controls = {str(size): [sorted(map(list, one)) for one in sets] for size, sets in self.controls.items()}
-        study = {
+        study: dict[str, Any] = {
             "kind": self.kind,
             "sets": [one.name for one in self.sets],
             "doses": list(asked.doses),

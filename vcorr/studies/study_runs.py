@@ -43,6 +43,11 @@ def say_kept(describe: Callable[[], str]) -> Iterator[None]:
         raise InterruptedRunError(f"{describe()} {of_run}") from error
 
 
+def say_arms(done: int, total: int, folder: Path) -> str:
+    """Says how many arms of a study are finished."""
+    return f"{done} of {total} arms are finished and kept in {folder}."
+
+
 @dataclass(frozen=True)
 class StudyRuns:
     """Makes the runs of a study. folder: of the study. watch: shows their events. command: the command line."""

@@ -71,6 +71,7 @@ def guidance(
     from vcorr.studies.guidance_arms import parse_arms
     from vcorr.studies.guidance_page import write_page
     from vcorr.studies.guidance_study import GuidanceQuestion, run_guidance_study
+    from vcorr.studies.study_runs import say_kept
 
     quiet_libraries()
     given: dict[str, Any] = {name: flags[name] for name in _FLAGS} | {"task": "generation"}
@@ -83,7 +84,8 @@ def guidance(
     asked = GuidanceQuestion(spec, arms, read_seeds(seeds), ("vcorr", *sys.argv[1:]))
     folder = out or Path("studies") / f"guidance-{spec.model or 'model'}"
     study = run_guidance_study(asked, installed(), folder, StudyWatch().watch_run)
-    page = write_page(study)
+    with say_kept(lambda: f"All runs and the table are finished and kept in {folder}."):
+        page = write_page(study)
     if as_json:
         print_json(study_view.to_dict(study, page))
     else:
