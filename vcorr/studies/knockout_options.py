@@ -124,7 +124,7 @@ def make_specs(
 
 
 def _merge_options(observed: Observed, spec: RunSpec, *, keep_data: bool) -> dict[str, dict[str, Any]]:
-    """Returns the options of all parts: those of the spec, over those of the run's model and data."""
+    """Returns the options of all parts. Options of the spec come before the run's options of model and data."""
     stored = observed.spec.get("options") or {}
     kept = ("model", *(("data",) if keep_data else ()))
     # what the run was given as text is still to be read as the type of its option

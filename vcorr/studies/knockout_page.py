@@ -123,7 +123,7 @@ def effect_table(effects: Sequence[CutEffect], outcome: str, dose: float) -> str
 
 
 def score_table(results: Results, dose: float) -> str:
-    """Returns the effects on all outcomes of a study of videos as one Markdown table, without the harm of whole cuts."""
+    """Returns the effects on all outcomes of a study of videos, at one dose, as one Markdown table."""
     lines = [
         "| outcome | without a cut | cut | whole cut | harm beyond controls | 95 % interval | p | beyond |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",

@@ -120,7 +120,7 @@ Keep = Callable[[str, str, Any], None]
 class VideoCells(CellMaker):
     """Makes the cells of one clip in mode generate: one video per edit and dose, all from the same noise.
 
-    keep: gets the video of the model as it is, and those of whole cuts.
+    keep: gets the video of the model as it is, and the videos of whole cuts.
     """
 
     keep: Keep = lambda clip, edit, video: None
@@ -170,7 +170,7 @@ class VideoCells(CellMaker):
         return [replace(row, norm_made=knockout.norm) for row in rows]
 
     def _measure(self, base: KnockoutRow, change: Change, picture: str) -> list[KnockoutRow]:
-        """Samples one video; returns its scores, and those of matching at the layers that are read."""
+        """Samples one video; returns its scores, and the scores of matching at the layers that are read."""
         self._passes += 1
         plan, prepared, recorder = self.study.plan, self._prepared, self._start_recorder()
         with plan.parts.model.name.calling("run()"):
