@@ -67,6 +67,7 @@ def test_tasks_of_all_measurements_are_in_one_pool_and_keep_their_own_number_of_
         assert words[words.index("--out") + 1].startswith(str(tmp_path / name.partition("/")[0]))
     assert limits == {"findings": "10", "knockouts": "10", "accelerators": "6", "guidance": "10"}
     assert tasks["knockouts/doses"].after == ("knockouts/observed", "knockouts/layers")
+    assert tasks["knockouts/own-heads"].after == ("knockouts/observed", "knockouts/heads")
 
 
 @pytest.fixture
@@ -149,6 +150,14 @@ def test_doses_are_cut_in_the_best_layer_and_the_most_harmful_other_one(skills, 
     assert knockouts.choose_dosed(found) == expected
 
 
+def test_the_heads_that_are_cut_at_their_own_norm_are_the_most_harmful_ones() -> None:
+    harms = {"1::0": 0.1, "9::0": 0.4, "3::1": float("nan"), "4::0": 0.5, "7::2": 0.2}
+    whole = [SimpleNamespace(sites=at, outcome="loss", whole=SimpleNamespace(value=x)) for at, x in harms.items()]
+    other = SimpleNamespace(sites="1::0", outcome="matching", whole=SimpleNamespace(value=9.0))
+    found = knockouts.Measured(SimpleNamespace(), SimpleNamespace(effects=[*whole, other]))
+    assert knockouts.choose_heads(found) == "4::0,7::2,9::0"
+
+
 def test_the_page_of_knockouts_is_made_of_what_the_studies_wrote(tmp_path) -> None:
     out, docs = tmp_path / "knockouts", tmp_path / "docs"
     docs.mkdir()
@@ -160,10 +169,12 @@ def test_the_page_of_knockouts_is_made_of_what_the_studies_wrote(tmp_path) -> No
         page = {"blocks": blocks, "bars": bars}
         (out / knockouts.PAGE.format(name)).write_text(json.dumps(page))
         write_agreements(out / knockouts.AGREEMENT.format(name), [AgreementRow(study=name, model="tiny", weights="w")])
+    (out / knockouts.STRIPS_FILE).write_bytes(b"strips")
     knockouts.write_tables(Work(out, 1), docs)
     text = (docs / "knockouts.md").read_text()
     assert all(f"About {name}." in text for name in knockouts.STUDIES)
     assert (docs / "images" / "knockouts.png").stat().st_size > 2000
+    assert (docs / "images" / "knockout-videos.png").read_bytes() == b"strips"
     (row,) = read_agreements(tmp_path / "leaderboards" / "results" / "knockout-agreement.arrow")
     assert row.study == "layers"
     (out / knockouts.PAGE.format("doses")).unlink()

@@ -1,7 +1,8 @@
 """Measures knock-outs of the embedded model: ``python -m vcorr_tiny.knockouts --docs docs``.
 
 One run observes every layer and head. Then studies cut attention between frames on other clips: in every layer, in
-single heads, and in two layers in several doses. The tables and the picture of docs/knockouts.md come from them.
+single heads, in two layers in several doses, and in the same two while videos are sampled. The tables and pictures of
+docs/knockouts.md come from them.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ import numpy as np
 from vcorr import StoreError, installed
 from vcorr.store.atomic_files import write_text
 from vcorr.store.rundir import RunDirectory
+from vcorr.studies.guidance_page import write_png
 from vcorr.studies.knockout_agreements import FILE, read_agreements, replace_model, write_agreements
 from vcorr.studies.knockout_effects import CutEffect, Results
 from vcorr.studies.knockout_observed import read_observed
 from vcorr.studies.knockout_options import KnockoutOptions
-from vcorr.studies.knockout_page import TITLES, agreement_table, describe_study, effect_table
+from vcorr.studies.knockout_page import TITLES, agreement_table, describe_study, effect_table, score_table
 from vcorr.studies.knockout_passes import OUTCOMES
 from vcorr.studies.knockout_plan import KnockoutPlan, plan_study
-from vcorr.studies.knockout_run import StudyFolder, finish_study, list_agreements, run_study
+from vcorr.studies.knockout_rows import file_name
+from vcorr.studies.knockout_run import STRIPS, StudyFolder, finish_study, list_agreements, run_study
 from vcorr.studies.knockout_sites import CutSite
 from vcorr_tiny.command_runs import Call, Command, Work, end
-from vcorr_tiny.measurements import Kept, Measurement
+from vcorr_tiny.measurements import Kept, Measurement, copy_picture
 from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.task_pool import Task
 
@@ -40,9 +43,13 @@ STEP = "35"
 STUDIES = {
     "layers": KnockoutOptions(sites="auto", limit=8, steps=STEP),
     "heads": KnockoutOptions(sites="auto:heads", limit=6, steps=STEP),
+    "own-heads": KnockoutOptions(limit=6, steps=STEP, own=True),
     "doses": KnockoutOptions(limit=6, steps=STEP, doses=(0.5, 1.0)),
+    "videos": KnockoutOptions(limit=6, mode="generate"),
 }
-"""The studies, by the name of their block on the page. Doses are cut in the layers that `choose_dosed` names."""
+"""The studies, by the name of their block on the page. `CHOSEN_BY` says which of them cut what others found."""
+VIDEO_FLAGS = {"num_steps": 4, "cfg": 1.0}
+"""Few steps, and no second branch of guidance: so a video takes seconds."""
 
 
 class Measured(NamedTuple):
@@ -56,10 +63,15 @@ KEPT_IN = Path("leaderboards", "results")
 """Where boards find the causal agreement, next to the folder of the pages."""
 OBSERVED = "observed"
 """The task that observes, and the folder of its run."""
-SECONDS = {"layers": 20.0, "heads": 20.0, "doses": 30.0}
+SECONDS = {"layers": 20.0, "heads": 20.0, "own-heads": 45.0, "doses": 30.0, "videos": 160.0}
 """About how long a clip takes, by study."""
-DRAWN, DOSED, AGREED = "layers", "doses", ("layers", "heads")
-"""The study of the picture and the board, the one with doses, and the studies whose agreement the page shows."""
+DRAWN, AGREED, SAMPLED = "layers", ("layers", "heads"), "videos"
+"""The study of the chart and the board, the studies whose agreement the page shows, and the one with strips."""
+CHOSEN_BY = {"own-heads": "heads", "doses": DRAWN, SAMPLED: DRAWN}
+"""By study: the study whose results choose its sites."""
+MOST_HEADS = 3
+"""Number of single heads that are cut at their own norm."""
+STRIPS_FILE = "knockout-videos.png"
 PAGE, AGREEMENT = "page-{}.json", "agreement-{}.arrow"
 """Files that the page and boards need of a study."""
 
@@ -71,7 +83,7 @@ def list_tasks(work: Work) -> list[Task]:
         Task(
             name,
             partial(Call, "vcorr_tiny.knockouts:measure_study", (name, work.out, work.limit), on_device=True),
-            (OBSERVED, DRAWN) if name == DOSED else (OBSERVED,),
+            (OBSERVED, CHOSEN_BY[name]) if name in CHOSEN_BY else (OBSERVED,),
             10 + SECONDS[name] * min(options.limit, work.limit),
         )
         for name, options in STUDIES.items()
@@ -85,15 +97,18 @@ def measure_study(name: str, out: str, limit: int, device: str) -> None:
     limit: number of clips; `STUDIES` has the largest that counts. The clips of the run that observed are left out.
     """
     options = replace(STUDIES[name], limit=min(limit, STUDIES[name].limit))
-    if name == DOSED:
-        options = replace(options, sites=read_page(Path(out), DRAWN)["dosed"])
+    if name in CHOSEN_BY:
+        options = replace(options, sites=read_page(Path(out), CHOSEN_BY[name])["chosen"])
     observed = read_observed(RunDirectory.open(Path(out, OBSERVED)))
-    study = plan_study(observed, options, installed(), {"device": device, "dtype": "float32"})
+    flags = {"device": device, "dtype": "float32", **(VIDEO_FLAGS if options.generates else {})}
+    study = plan_study(observed, options, installed(), flags)
     folder = StudyFolder.of(study, Path(out, "studies"))
     rows = run_study(study, folder, partial(_say, name))
     found = Measured(study, finish_study(study, folder, rows).results)
     write_text(Path(out, PAGE.format(name)), json.dumps(describe(name, found), indent=1) + "\n")
     write_agreements(Path(out, AGREEMENT.format(name)), list_agreements(*found, folder.id))
+    if options.generates:
+        draw_videos(study, folder, Path(out, STRIPS_FILE))
 
 
 def describe(name: str, one: Measured) -> dict[str, Any]:
@@ -101,8 +116,9 @@ def describe(name: str, one: Measured) -> dict[str, Any]:
     blocks = {f"knockout-{name}": _study_text(one)}
     if name in AGREED:
         blocks[f"knockout-{name}-agreement"] = agreement_table(one.results.agreements)
-    drawn = {"bars": list_bars(one), "dosed": choose_dosed(one)} if name == DRAWN else {}
-    return {"blocks": blocks, **drawn}
+    drawn = {"bars": list_bars(one)} if name == DRAWN else {}
+    chosen = {DRAWN: choose_dosed, "heads": choose_heads}
+    return {"blocks": blocks, **drawn, **({"chosen": chosen[name](one)} if name in chosen else {})}
 
 
 def choose_dosed(one: Measured) -> str:
@@ -114,6 +130,13 @@ def choose_dosed(one: Measured) -> str:
     return ",".join(map(str, sorted((best, int(worst.sites)))))
 
 
+def choose_heads(one: Measured) -> str:
+    """Returns the heads whose whole cuts harm the loss most, as `--sites` has them."""
+    losses = [effect for effect in one.results.effects if effect.outcome == "loss"]
+    ranked = sorted(losses, key=lambda effect: -np.nan_to_num(effect.whole.value, nan=-np.inf))
+    return ",".join(sorted(effect.sites for effect in ranked[:MOST_HEADS]))
+
+
 def _say(name: str, text: str) -> None:
     sys.stderr.write(f"{name}: {text}\n")
 
@@ -121,6 +144,9 @@ def _say(name: str, text: str) -> None:
 def _study_text(one: Measured) -> str:
     parts = [describe_study(one.study, one.results)]
     for dose in one.study.options.doses:
+        if one.study.videos is not None:
+            parts.append(score_table(one.results, dose))
+            continue
         for outcome in OUTCOMES:
             table = effect_table(one.results.effects, outcome, dose)
             parts += [f"{TITLES[outcome]}, dose {dose:g}:", table] if table else []
@@ -147,9 +173,8 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     marks = bars.mark_bar().encode(y=alt.Y("value:Q", title=None), color=alt.Color("panel:N", legend=None))
     whiskers = bars.mark_rule().encode(y="low:Q", y2="high:Q").transform_filter("isValid(datum.low)")
     layered = alt.layer(marks, whiskers).properties(width=220, height=170)
-    chart = layered.facet(facet=alt.Facet("panel:N", title=None, sort=list(PANELS.values()))).resolve_scale(
-        y="independent"
-    )
+    # skill and shares of the loss have one range, so the charts share an axis and start at the same height
+    chart = layered.facet(facet=alt.Facet("panel:N", title=None, sort=list(PANELS.values())))
     path.parent.mkdir(parents=True, exist_ok=True)
     chart.save(str(path), scale_factor=2)
 
@@ -177,6 +202,17 @@ def _bar_of_effect(effect: CutEffect) -> dict[str, Any]:
     }
 
 
+def draw_videos(study: KnockoutPlan, folder: StudyFolder, path: Path) -> None:
+    """Draws strips of the first clip below each other, as one picture: without a cut, then every whole cut."""
+    from PIL import Image
+
+    names = ["plain", *(f"cut {one.name} at dose {max(study.options.doses):g}" for one in study.sets)]
+    strips = folder.path / STRIPS / file_name(study.plan.selection.clips[0])
+    parts = [np.asarray(Image.open(strips / f"{name}.png")) for name in names]
+    gap = np.full((4, *parts[0].shape[1:]), 255, np.uint8)
+    write_png(path, np.concatenate([part for strip in parts for part in (strip, gap)][:-1]))
+
+
 def read_pages(out: Path) -> dict[str, dict[str, Any]]:
     """Reads what all studies wrote for the page; raises StoreError if one did not."""
     return {name: read_page(out, name) for name in STUDIES}
@@ -200,10 +236,11 @@ def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
         replace_model(docs.parent / KEPT_IN / FILE, read_agreements(work.out / AGREEMENT.format(DRAWN)))
         write_blocks(docs / "knockouts.md", blocks)
         draw(pages[DRAWN]["bars"], docs / "images" / "knockouts.png")
+        copy_picture(work.out / STRIPS_FILE, docs)
     return blocks
 
 
-KEPT = Kept(files=(PAGE.format("*"), AGREEMENT.format("*")))
+KEPT = Kept(files=(PAGE.format("*"), AGREEMENT.format("*"), STRIPS_FILE))
 MEASUREMENT = Measurement("knockouts", OBSERVED_CLIPS, list_tasks, write_tables, KEPT)
 
 
