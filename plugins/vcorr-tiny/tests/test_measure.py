@@ -110,8 +110,10 @@ def write_accelerators(folder: Path) -> None:
     (folder / accelerated.RECORD).write_text(json.dumps({**facts, "prompts": 1, "num_steps": 6}))
 
 
-def test_tables_are_made_past_what_is_missing(tmp_path, capsys) -> None:
+def test_tables_are_made_past_what_is_missing_or_damaged(tmp_path, capsys) -> None:
     write_accelerators(tmp_path / "copies" / "accelerators")
+    (tmp_path / "copies" / "knockouts").mkdir()
+    (tmp_path / "copies" / "knockouts" / "page-layers.json").write_text("{")
     page = tmp_path / "docs" / "accelerators.md"
     page.parent.mkdir()
     page.write_text("<!-- accelerators-tiny -->\n<!-- /accelerators-tiny -->\n")
@@ -120,7 +122,8 @@ def test_tables_are_made_past_what_is_missing(tmp_path, capsys) -> None:
     assert "| `fp8` |" in page.read_text()
     said = capsys.readouterr().err.splitlines()
     assert "accelerators: tables made" in said
-    assert any(line.startswith("knockouts: ") and "page-layers.json does not exist" in line for line in said)
+    assert any(line.startswith("knockouts: JSONDecodeError") for line in said)
+    assert any(line.startswith("guidance: ") and "study.json does not exist" in line for line in said)
 
 
 def test_runs_for_boards_replace_the_earlier_ones_and_leave_what_was_not_measured(tmp_path) -> None:

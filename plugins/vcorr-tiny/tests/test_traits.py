@@ -78,6 +78,12 @@ def test_a_run_without_a_column_is_named(tmp_path: Path) -> None:
         traits.read_measured(tmp_path / "nowhere")
 
 
+def test_one_clip_has_no_halves(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(f"{__name__}.CLIPS", CLIPS[:1])
+    with pytest.raises(StoreError, match="so 2 clips are needed"):
+        write(tmp_path)
+
+
 def write_points(run: RunDirectory, clip: str, *, still: bool = True) -> None:
     """Writes four points: one stays, two move by 20 px and by 5 px, and one stays but is hidden in a frame."""
     grid = TokenGrid(frames=2, rows=8, cols=8, stride=(8, 8))

@@ -78,14 +78,16 @@ def copy_all(work: Work, target: Path) -> None:
     sys.stderr.write(f"Copies: {target}, {size / 1e6:.1f} MB\n")
 
 
-def write_all_tables(work: Work, docs: Path | None) -> Mapping[str, VcorrError]:
-    """Makes the tables of all measurements, past failures. Returns the errors by measurement."""
+def write_all_tables(work: Work, docs: Path | None) -> Mapping[str, str]:
+    """Makes the tables of all measurements, past failures. Returns what went wrong, by measurement."""
     failed = {}
     for name, one, own in _each(work):
         try:
             one.write_tables(own, docs)
         except VcorrError as error:
-            failed[name] = error
+            failed[name] = str(error)
+        except Exception as error:  # a fault in one page must not stop the others
+            failed[name] = f"{type(error).__name__}: {error}"
         sys.stderr.write(f"{name}: {failed.get(name, 'tables made')}\n")
     return failed
 

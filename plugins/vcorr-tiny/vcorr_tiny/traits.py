@@ -35,7 +35,7 @@ from vcorr_tiny.task_pool import Task
 
 RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
 STEPS = "last"
-CLIPS = 16
+CLIPS, LEAST = 16, 2
 ACCURACY = "matching_accuracy_moving"
 SHORTCUTS = (*(f"trait_{name}" for name in TRAITS), "attention_cross", "confidence_cross")
 """Columns that need no tracks: the traits, and the two that DiffTrack ranks layers by."""
@@ -91,7 +91,7 @@ def read_measured(out: Path) -> Measured:
     """Returns the heads of the newest run below `out`.
 
     Raises:
-        StoreError: there is no run, or it lacks a column.
+        StoreError: there is no run, or it lacks a column, or has one clip.
     """
     scores = find_newest(out).read("scores")
     known = {(s.key["probe"], s.key["metric"]): s for s in series(scores) if s.variant_text == DEFAULT_VARIANT.text}
@@ -99,6 +99,8 @@ def read_measured(out: Path) -> Measured:
     missing = [" of ".join(reversed(key)) for key in wanted if key not in known]
     if missing:
         raise StoreError(f"{out}: the run has no {missing[0]}.")
+    if len(known[wanted[0]].clips) < LEAST:
+        raise StoreError(f"{out}: one half of the clips chooses a head for the other, so {LEAST} clips are needed.")
     accuracy, *shortcuts = (known[key].by_heads()["single"] for key in wanted)
     return Measured(accuracy, dict(zip(SHORTCUTS, shortcuts, strict=True)))
 
