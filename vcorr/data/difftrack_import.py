@@ -235,6 +235,11 @@ def _row(source: SourceSet, clip: str, prompt: str, tracks_file: Path | None, vi
     )
     if tracks_file is None or visibility_file is None:
         return replace(row, reason="the source has no tracks of it")
+    return _with_tracks(row, tracks_file, visibility_file)
+
+
+def _with_tracks(row: ClipRow, tracks_file: Path, visibility_file: Path) -> ClipRow:
+    """Returns the row with the tracks of two files; raises UsageError if they do not fit each other or the row."""
     xy, visible = _tracks(tracks_file), _visibility(visibility_file)
     if visible.shape != xy.shape[:2]:
         frames, points = visible.shape[::-1]

@@ -6,6 +6,45 @@ from vcorr.contract.entries import DatasetEntry, GuidanceEntry, MetricEntry, Mod
 from vcorr.contract.hookspecs import hookimpl
 from vcorr.contract.tasks import GENERATION, PROPAGATION, TRACKING
 
+_PROBES = {
+    "qk": ("matching_probes:QueryKey", "Query-key matching: symmetric softmax, mean over heads, argmax."),
+    "qk-position": (
+        "matching_probes:QueryKeyPosition",
+        "Baseline: as qk, with all content replaced by its mean: what positions alone predict.",
+    ),
+    "kk": ("matching_probes:KeyKey", "Keys matched with keys, in the same way as qk."),
+    "qq": ("matching_probes:QueryQuery", "Queries matched with queries, in the same way as qk."),
+    "vv": ("matching_probes:ValueValue", "Values matched with values, in the same way as qk."),
+    "feature": (
+        "matching_probes:Feature",
+        "Attention output, one way, raw dot product (DiffTrack's intermediate feature).",
+    ),
+    "feature-fair": ("matching_probes:FeatureFair", "Attention output, matched in the same way as qk."),
+    "feature-cos": (
+        "cosine_probes:FeatureCosine",
+        "Attention output, unit vectors per head: as qk, with cosine over temperature.",
+    ),
+    "feature-cos-token": (
+        "cosine_probes:FeatureCosineToken",
+        "Attention output, all heads as one unit vector per token: as qk, with cosine over temperature.",
+    ),
+    "hidden": ("matching_probes:Hidden", "Output of the block, one way, raw dot product."),
+    "hidden-fair": ("matching_probes:HiddenFair", "Output of the block, matched in the same way as qk."),
+    "hidden-cos": (
+        "cosine_probes:HiddenCosine",
+        "Output of the block, one unit vector per token: as qk, with cosine over temperature.",
+    ),
+    "attention": (
+        "attention_probe:Attention",
+        "Attention summary per query point: peak and sum over later frames, the first frame and the text.",
+    ),
+    "head-traits": (
+        "traits_probe:HeadTraits",
+        "As attention, with cheap traits of each head: spatial or temporal, diagonal, sinks, second eigenvalue.",
+    ),
+}
+"""Factory and summary of each probe that matches tokens or reads attention, by name."""
+
 
 @hookimpl
 def vcorr_models() -> list[ModelEntry]:
@@ -18,44 +57,7 @@ def vcorr_models() -> list[ModelEntry]:
 @hookimpl
 def vcorr_probes() -> list[ProbeEntry]:
     """Returns the probes: DiffTrack's descriptors, others matched in the same way, and the attention summary."""
-    probes = {
-        "qk": ("matching_probes:QueryKey", "Query-key matching: symmetric softmax, mean over heads, argmax."),
-        "qk-position": (
-            "matching_probes:QueryKeyPosition",
-            "Baseline: as qk, with all content replaced by its mean: what positions alone predict.",
-        ),
-        "kk": ("matching_probes:KeyKey", "Keys matched with keys, in the same way as qk."),
-        "qq": ("matching_probes:QueryQuery", "Queries matched with queries, in the same way as qk."),
-        "vv": ("matching_probes:ValueValue", "Values matched with values, in the same way as qk."),
-        "feature": (
-            "matching_probes:Feature",
-            "Attention output, one way, raw dot product (DiffTrack's intermediate feature).",
-        ),
-        "feature-fair": ("matching_probes:FeatureFair", "Attention output, matched in the same way as qk."),
-        "feature-cos": (
-            "cosine_probes:FeatureCosine",
-            "Attention output, unit vectors per head: as qk, with cosine over temperature.",
-        ),
-        "feature-cos-token": (
-            "cosine_probes:FeatureCosineToken",
-            "Attention output, all heads as one unit vector per token: as qk, with cosine over temperature.",
-        ),
-        "hidden": ("matching_probes:Hidden", "Output of the block, one way, raw dot product."),
-        "hidden-fair": ("matching_probes:HiddenFair", "Output of the block, matched in the same way as qk."),
-        "hidden-cos": (
-            "cosine_probes:HiddenCosine",
-            "Output of the block, one unit vector per token: as qk, with cosine over temperature.",
-        ),
-        "attention": (
-            "attention_probe:Attention",
-            "Attention summary per query point: peak and sum over later frames, the first frame and the text.",
-        ),
-        "head-traits": (
-            "traits_probe:HeadTraits",
-            "As attention, with cheap traits of each head: spatial or temporal, diagonal, sinks, second eigenvalue.",
-        ),
-    }
-    options = {name: "CosineConfig" if "cosine" in factory else "ProbeConfig" for name, (factory, _) in probes.items()}
+    options = {name: "CosineConfig" if "cosine" in factory else "ProbeConfig" for name, (factory, _) in _PROBES.items()}
     options |= dict.fromkeys(("qk", "kk", "qq"), "RotaryConfig")
     options |= {"feature": "OneWayConfig", "hidden": "HiddenConfig", "hidden-cos": "HiddenCosineConfig"}
     options |= dict.fromkeys(("attention", "head-traits"), "SummaryConfig")
@@ -72,7 +74,7 @@ def vcorr_probes() -> list[ProbeEntry]:
                 factory=f"vcorr.probes.{factory}",
                 config=f"vcorr.probes.probe_options:{options[name]}",
             )
-            for name, (factory, summary) in probes.items()
+            for name, (factory, summary) in _PROBES.items()
         ),
         latent,
     ]
@@ -81,6 +83,11 @@ def vcorr_probes() -> list[ProbeEntry]:
 @hookimpl
 def vcorr_metrics() -> list[MetricEntry]:
     """Returns the metrics: matching accuracy and PCK, their strata, scores of the attention summary, and of tracks."""
+    return [*matching_metrics(), *metrics_through_videos(), *video_metrics()]
+
+
+def matching_metrics() -> list[MetricEntry]:
+    """Returns the metrics of what attention sites predict (docs/protocol.md)."""
     return [
         MetricEntry(
             name="matching_accuracy",
@@ -122,6 +129,12 @@ def vcorr_metrics() -> list[MetricEntry]:
             factory="vcorr.metrics.trait_scores:HeadTraitScores",
             default=True,
         ),
+    ]
+
+
+def metrics_through_videos() -> list[MetricEntry]:
+    """Returns the metrics of tracks and of carried masks (docs/tracking.md)."""
+    return [
         MetricEntry(
             name="tapvid",
             summary="TAP-Vid's position accuracy, Jaccard and occlusion accuracy, in pixels of a 256x256 frame.",
@@ -152,7 +165,6 @@ def vcorr_metrics() -> list[MetricEntry]:
             default=True,
             task=TRACKING,
         ),
-        *video_metrics(),
     ]
 
 

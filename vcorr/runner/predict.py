@@ -234,30 +234,36 @@ def prediction_rows(
     """Returns the rows of a clip's predictions shard, one per prediction."""
     round_trip = NAN if reconstruction is None else reconstruction.sampler
     return [
-        _masks_row(run, clip, p)
-        if isinstance(p, MasksPrediction)
-        else PredictionRow(
-            run=run,
-            clip=clip.id,
-            probe=p.probe,
-            attention=p.attention,
-            layer=p.layer,
-            layer_name=p.layer_name,
-            step=p.step,
-            noise=p.noise,
-            head=p.head,
-            variant=p.variant.base,
-            switches=p.variant.switches,
-            grid=json.dumps(p.grid.to_dict()),
-            latents=p.grid.frames,
-            query_frames=clip.queries.t,
-            noise_frames=_flat(p.noise_frames),
-            round_trip=round_trip,
-            task=task,
-            **_kind_columns(p),
-        )
-        for p in predictions
+        _masks_row(run, clip, one)
+        if isinstance(one, MasksPrediction)
+        else _points_row(run, clip, one, round_trip=round_trip, task=task)
+        for one in predictions
     ]
+
+
+def _points_row(
+    run: str, clip: Clip, prediction: Prediction | RowsPrediction, *, round_trip: float, task: str
+) -> PredictionRow:
+    return PredictionRow(
+        run=run,
+        clip=clip.id,
+        probe=prediction.probe,
+        attention=prediction.attention,
+        layer=prediction.layer,
+        layer_name=prediction.layer_name,
+        step=prediction.step,
+        noise=prediction.noise,
+        head=prediction.head,
+        variant=prediction.variant.base,
+        switches=prediction.variant.switches,
+        grid=json.dumps(prediction.grid.to_dict()),
+        latents=prediction.grid.frames,
+        query_frames=clip.queries.t,
+        noise_frames=_flat(prediction.noise_frames),
+        round_trip=round_trip,
+        task=task,
+        **_kind_columns(prediction),
+    )
 
 
 def _masks_row(run: str, clip: Clip, prediction: MasksPrediction) -> PredictionRow:
