@@ -26,6 +26,8 @@ STUDY = (
     *("study", "guidance", "--model", "drawer", "--tracker", "sure", "--set", "metrics=brightness"),
     *("--prompts", "p.txt", "--out", "study", "--num-steps", "2"),
 )
+FEW = ("--limit", "2")
+"""Prompts for tests of what a study stores, which need no intervals."""
 PROMPTS = "\n".join(f"picture {i}" for i in range(7)) + "\n"
 
 
@@ -68,7 +70,7 @@ def test_every_arm_has_runs_that_compare_by_themselves(study, program) -> None:
 
 
 def test_a_study_goes_on_and_keeps_what_it_measured(study) -> None:
-    marker = ("--set", f"model.marker={Path('marker').resolve()}")
+    marker = (*FEW, "--set", f"model.marker={Path('marker').resolve()}")
     first = study("--guidances", "lamp", *marker)
     made = Path("marker").read_text()
     again = study("--guidances", "lamp", *marker)
@@ -101,10 +103,10 @@ def test_ctrl_c_says_what_is_kept_and_the_study_goes_on(study, program, monkeypa
 
 
 def test_a_study_that_stopped_before_its_end_still_knows_its_seconds(study) -> None:
-    first = study("--guidances", "lamp")
+    first = study("--guidances", "lamp", *FEW)
     for name in ("study.json", "guidance.arrow"):
         Path("study", name).unlink()
-    again = study("--guidances", "lamp")
+    again = study("--guidances", "lamp", *FEW)
     assert [row["seconds"] for row in again["rows"]] == [row["seconds"] for row in first["rows"]]
     assert all(row["seconds"] > 0 for row in again["rows"])
 
@@ -112,7 +114,7 @@ def test_a_study_that_stopped_before_its_end_still_knows_its_seconds(study) -> N
 def test_one_model_is_loaded_once_for_all_arms_and_seeds(study, monkeypatch) -> None:
     loads: list[tuple[str, ...]] = []
     monkeypatch.setattr(guiding.Drawer, "load", lambda self, *asked: loads.append(asked))
-    study("--guidances", "lamp,lamp+scale=2", "--seeds", "1,2")
+    study("--guidances", "lamp,lamp+scale=2", "--seeds", "1,2", *FEW)
     assert len(loads) == 1
 
 
@@ -248,7 +250,7 @@ def test_a_seed_that_one_arm_lacks_changes_no_difference() -> None:
 
 
 def test_what_random_weights_made_is_marked(study) -> None:
-    found = study("--guidances", "lamp", "--weights", "random")
+    found = study("--guidances", "lamp", "--weights", "random", *FEW)
     assert "Random weights" in found["notes"][0]
     assert found["notes"][0] in Path("study/index.html").read_text(encoding="utf-8")
 
