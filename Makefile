@@ -24,6 +24,9 @@ TRACKED := average_pts_within_thresh,average_jaccard,occlusion_accuracy,redetect
 # Columns of scores of masks that the board and docs/tracking.md show
 CARRIED := region_and_contour,region_similarity,contour_accuracy
 
+# Columns of scores of generated videos that docs/guidance.md shows, in addition to those of the board
+GENERATED := acceleration_outliers,rigid_departure
+
 # Tests of what the packages of constraints-lowest.txt do for the project: reader, store, options, datasets
 LOWEST       := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.installed
@@ -57,7 +60,8 @@ results: $(STAMP)  ## keep the scores of runs/findings in leaderboards/results, 
 
 board: $(STAMP)  ## build the board of everything measured for docs/findings.md and docs/tracking.md, from stored scores
 	$(BIN)/vcorr board build --results leaderboards/results --results leaderboards/results/tracking \
-		--results leaderboards/results/propagation --out $(SITE)
+		--results leaderboards/results/propagation $(addprefix --results ,$(wildcard leaderboards/results/guidance)) \
+		--out $(SITE)
 
 # A worker takes whole files of tests, so what a file makes for all its tests is made once
 test: $(STAMP)  ## run the tests in two processes (JOBS=4: in four)
@@ -113,9 +117,12 @@ switches: $(STAMP)  ## measure what docs/switches.md states
 traits: $(STAMP)  ## measure which traits of heads find the heads that match, for docs/probes.md
 	$(BIN)/python -m vcorr_tiny.traits --out runs/traits $(MEASURED)
 
-# Seven guidances on 24 captions: hours on two cores; it goes on where it stopped
-guidance: $(STAMP)  ## compare all guidances on the embedded model, for docs/guidance.md
+# Seven guidances and five costs on 24 captions: hours on two cores; it goes on where it stopped
+guidance: $(STAMP)  ## compare all guidances, and quality with cost, for docs/guidance.md, and keep their scores
 	$(BIN)/python -m vcorr_tiny.guided_videos --out runs/guidance $(MEASURED)
+	$(BIN)/python -m vcorr_tiny.guided_costs --out runs/guidance-costs $(MEASURED)
+	rm -rf leaderboards/results/guidance
+	$(BIN)/vcorr board collect --results runs/guidance/runs --out leaderboards/results/guidance --metrics $(GENERATED)
 
 # Half an hour on two busy cores; it goes on where it stopped
 accelerators: $(STAMP)  ## compare the embedded model with its accelerated forms, for docs/accelerators.md

@@ -22,7 +22,7 @@ from vcorr import StoreError, installed
 from vcorr.contract.noun_counts import say_count
 from vcorr.runner.events import Events, Silent
 from vcorr.runner.plan import Plan
-from vcorr.runner.spec import NO_GUIDANCE, build_spec
+from vcorr.runner.spec import NO_GUIDANCE, RunSpec, build_spec
 from vcorr.runner.track import read_video
 from vcorr.studies.guidance_arms import Arm, parse_arms
 from vcorr.studies.guidance_page import make_strip, show, show_interval, summarise_study, write_page, write_png
@@ -31,11 +31,14 @@ from vcorr.studies.guidance_study import ROWS, ArmRuns, GuidanceQuestion, Guidan
 from vcorr.studies.study_runs import RECORD, RUNS
 from vcorr_tiny.command_runs import Call, Command, Work, end
 from vcorr_tiny.measurements import Kept, Measurement, copy_picture
+from vcorr_tiny.rigid_layers import RigidLayers
 from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.task_pool import Task
 
 CLIPS, STEPS, CFG, SEEDS = 24, 20, 2.0, (42,)
 """Size of the study for the page. The videos of docs/findings.md have the same steps and strength."""
+METRICS = "track-survival,track-steadiness,frame-changes,subject-drift,dynamic-degree,rigid-layers"
+"""The usual metrics of generated videos, and the exact measure that videos like `sprites` have."""
 BLOCK, PICTURE = "guidance-study", "guidance.png"
 PROMPTS_DRAWN, FRAMES_DRAWN = 2, 5
 STUDY = "study"
@@ -57,13 +60,14 @@ def list_tasks(work: Work, steps: int = STEPS, guidances: str | None = None) -> 
 def generate(work: Work, steps: int, arm: Arm) -> Command:
     """Returns the command that generates the videos of an arm where the study looks for them."""
     asked = ("--num-steps", str(steps), "--cfg", f"{CFG:g}", "--seed", str(SEEDS[0]), "--guidance", arm.guidance)
-    options = [word for name, value in arm.options.items() for word in ("--set", f"guidance.{name}={value}")]
+    set_here = {"metrics": METRICS, **{f"guidance.{name}": value for name, value in arm.options.items()}}
+    options = [word for name, value in set_here.items() for word in ("--set", f"{name}={value}")]
     where = ("--limit", str(work.limit), "--out", str(work.out / RUNS))
     return Command(("generate", "--model", "tiny", "--data", "sprites", *asked, *options, *where), on_device=True)
 
 
-def finish_study(out: str, limit: int, steps: int, guidances: str, device: str) -> None:
-    """Compares the videos of all arms, makes those that are missing, and draws strips of some of them."""
+def make_spec(limit: int, steps: int, device: str) -> RunSpec:
+    """Returns what all runs of the study share. steps: of the sampler."""
     flags = {
         "model": "tiny",
         "data": "sprites",
@@ -71,11 +75,17 @@ def finish_study(out: str, limit: int, steps: int, guidances: str, device: str) 
         "limit": limit,
         "num_steps": steps,
         "cfg": CFG,
+        "metrics": METRICS,
         "device": device,
         "dtype": "float32",
     }
+    return build_spec(flags)
+
+
+def finish_study(out: str, limit: int, steps: int, guidances: str, device: str) -> None:
+    """Compares the videos of all arms, makes those that are missing, and draws strips of some of them."""
     arms = parse_arms(guidances or None, installed())
-    asked = GuidanceQuestion(build_spec(flags), arms, SEEDS, ("python", "-m", "vcorr_tiny.guided_videos"))
+    asked = GuidanceQuestion(make_spec(limit, steps, device), arms, SEEDS, ("python", "-m", "vcorr_tiny.guided_videos"))
     found = run_guidance_study(asked, installed(), Path(out), _watch)
     write_page(found)
     draw(found, Path(out) / PICTURE)
@@ -151,7 +161,8 @@ def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
     return blocks
 
 
-MEASUREMENT = Measurement("guidance", CLIPS, list_tasks, write_tables, Kept(files=(ROWS, RECORD, PICTURE)))
+_KEPT = Kept((RigidLayers.primary,), (ROWS, RECORD, PICTURE), for_boards=True)
+MEASUREMENT = Measurement("guidance", CLIPS, list_tasks, write_tables, _KEPT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

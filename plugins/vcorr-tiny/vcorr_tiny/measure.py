@@ -20,6 +20,7 @@ from vcorr.board.tables.definitions import builtin_boards, metric_names
 from vcorr_tiny import (
     accelerated,
     findings,
+    guided_costs,
     guided_videos,
     knockouts,
     propagated,
@@ -35,6 +36,7 @@ from vcorr_tiny.task_pool import Task, run_tasks
 MEASUREMENTS = (
     findings.MEASUREMENT,
     guided_videos.MEASUREMENT,
+    guided_costs.MEASUREMENT,
     tracked.MEASUREMENT,
     knockouts.MEASUREMENT,
     propagated.MEASUREMENT,
@@ -49,6 +51,7 @@ BOARDS = {
     Path(): findings.MEASUREMENT,
     Path("tracking"): tracked.MEASUREMENT,
     Path("propagation"): propagated.MEASUREMENT,
+    Path("guidance"): guided_videos.MEASUREMENT,
 }
 """Measurements whose runs boards show, by their folder in leaderboards/results."""
 
