@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     ]
     TABLE.write(tmp_path / ROWS, rows)
     (tmp_path / RECORD).write_text(json.dumps(facts))
-    (tmp_path / COSTS).write_text(json.dumps({"blocks": 10, "ratios": dict.fromkeys(LAYERS, 1.4)}))
+    (tmp_path / COSTS).write_text(json.dumps(dict.fromkeys(LAYERS, 1.4)))
     return tmp_path
 
 
@@ -65,6 +65,11 @@ def test_costs_are_counted_in_rows_of_blocks_and_only_in_guided_steps(folder: Pa
     assert part.counted == pytest.approx(1 + (10 - second) / 20 / 4)
     assert (whole.timed, part.timed) == pytest.approx((1.4, 1.1))
     assert part.rows["rigid_departure"].difference == -0.25
+
+
+def test_steps_that_were_not_timed_have_no_time(folder: Path) -> None:
+    (folder / COSTS).unlink()
+    assert "| 0-4 | 1.04 | – |" in write_tables(Work(folder, 6), None)["guidance-costs"]
 
 
 def test_the_table_has_a_row_per_choice_and_is_written_with_a_picture(folder: Path, tmp_path: Path) -> None:

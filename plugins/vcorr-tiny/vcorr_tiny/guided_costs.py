@@ -69,18 +69,21 @@ def time_steps(out: str, device: str) -> None:
     Raises:
         VcorrError: they cannot be timed.
     """
+    Path(out).mkdir(parents=True, exist_ok=True)
     ratios = {}
     for layers in LAYERS:
-        spec = build_spec(
-            {"model": "tiny", "device": device, "dtype": "float32"}, assignments=[f"guidance.layers={layers}"]
-        )
+        flags = {"model": "tiny", "device": device, "dtype": "float32"}
+        spec = build_spec(flags, assignments=[f"guidance.layers={layers}"])
         found = make_guidance_bench(spec, installed(), "cag", ROUNDS).run()
         if found.error:
             raise VcorrError(found.error)
         ratios[layers] = found.ratio
-    Path(out).mkdir(parents=True, exist_ok=True)
-    blocks = len(installed().models.get("tiny").entry.create().sites())
-    write_text(Path(out) / COSTS, json.dumps({"blocks": blocks, "device": device, "ratios": ratios}, indent=1) + "\n")
+        write_text(Path(out) / COSTS, json.dumps(ratios, indent=1) + "\n")  # what was timed is kept
+
+
+def count_blocks() -> int:
+    """Returns the number of blocks of the embedded network, of one layer each."""
+    return len(installed().models.get("tiny").entry.create().sites())
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class Choice:
     """One choice of layers and steps.
 
     label: the arm of the study. layers, steps: as text. counted: rows of blocks that a video takes / rows that it takes
-    without the guidance. timed: the same ratio of times. rows: by score, the difference from no guidance.
+    without the guidance. timed: the same ratio of times; NaN if steps were not timed. rows: the differences from no
+    guidance, by score.
     """
 
     label: str
@@ -105,28 +109,29 @@ def read_choices(folder: Path) -> list[Choice]:
     Raises:
         StoreError: it was not measured.
     """
-    study, costs = read_study(folder), json.loads((folder / COSTS).read_text(encoding="utf-8"))
+    study, path = read_study(folder), folder / COSTS
+    ratios = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     rows = [row for row in study.rows if row.control == NO_GUIDANCE]
     return [
-        _read_choice(arm, study.facts["num_steps"], costs, [row for row in rows if row.guidance == arm["label"]])
+        _read_choice(arm, study.facts["num_steps"], ratios, [row for row in rows if row.guidance == arm["label"]])
         for arm in study.facts["arms"]
         if arm["label"] != NO_GUIDANCE
     ]
 
 
 def _read_choice(
-    arm: Mapping[str, Any], num_steps: int, costs: Mapping[str, Any], rows: Sequence[GuidanceRow]
+    arm: Mapping[str, Any], num_steps: int, ratios: Mapping[str, float], rows: Sequence[GuidanceRow]
 ) -> Choice:
     steps = str(arm["options"].get("steps", "all"))
     share = 1.0 if steps == "all" else len(read_indices(steps, num_steps, "steps", "'0-9'", "steps")) / num_steps
     first = min(int(layer) for layer in arm["layers"].split(","))
-    counted = 1 + share * (costs["blocks"] - first) / (2 * costs["blocks"])
-    timed = 1 + share * (costs["ratios"][arm["layers"]] - 1)
+    counted = 1 + share * (count_blocks() - first) / (2 * count_blocks())
+    timed = 1 + share * (ratios.get(arm["layers"], math.nan) - 1)
     return Choice(arm["label"], arm["layers"], steps, counted, timed, {row.metric: row for row in rows})
 
 
-def make_block(choices: Sequence[Choice], facts: Mapping[str, Any], blocks: int) -> str:
-    """Returns the text for the page. facts: the `study.json`. blocks: of the network."""
+def make_block(choices: Sequence[Choice], facts: Mapping[str, Any]) -> str:
+    """Returns the text for the page. facts: the `study.json`."""
     names = [name for name in SHOWN if any(name in one.rows for one in choices)]
     plain = [next(one.rows[name].control_value for one in choices if name in one.rows) for name in names]
     asked = f"{facts['clips']} captions of `{facts['dataset']}`, seed {facts['seeds'][0]}, {facts['num_steps']} steps"
@@ -135,7 +140,7 @@ def make_block(choices: Sequence[Choice], facts: Mapping[str, Any], blocks: int)
         "intervals. The row of `none` has its means."
     )
     lines = [
-        f"| layers (of {blocks}) | steps | counted | timed | {' | '.join(SHOWN[name] for name in names)} |",
+        f"| layers (of {count_blocks()}) | steps | counted | timed | {' | '.join(SHOWN[name] for name in names)} |",
         f"| --- | --- | ---: | ---: |{' ---: |' * len(names)}",
         f"| `none` | – | 1 | 1 | {' | '.join(map(show, plain))} |",
         *(f"| {' | '.join(_cells(one, names))} |" for one in choices),
@@ -144,7 +149,7 @@ def make_block(choices: Sequence[Choice], facts: Mapping[str, Any], blocks: int)
 
 
 def _cells(one: Choice, names: Sequence[str]) -> Iterator[str]:
-    yield from (one.layers, one.steps, f"{one.counted:.2f}", f"{one.timed:.2f}")
+    yield from (one.layers, one.steps, f"{one.counted:.2f}", "–" if math.isnan(one.timed) else f"{one.timed:.2f}")
     for name in names:
         row = one.rows[name]
         difference = show(row.difference, signed=True)
@@ -171,7 +176,8 @@ def _draw_score(name: str, choices: Sequence[Choice]) -> Any:
         for one in choices
         if name in one.rows
     ]
-    across = alt.X("cost:Q", title="cost of a video, none = 1", scale=alt.Scale(zero=False, nice=True))
+    wide = alt.Scale(domain=[1.0, max(one.counted for one in choices) + 0.05], nice=False)
+    across = alt.X("cost:Q", title="cost of a video, none = 1", scale=wide)
     colour = alt.Color("choice:N", title="layers; steps", sort=None)
     base = alt.Chart({"values": points}).encode(x=across, color=colour)
     spans = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title="difference from none"), y2="high:Q")
@@ -183,8 +189,7 @@ def _draw_score(name: str, choices: Sequence[Choice]) -> Any:
 def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
     """Makes the block of docs/guidance.md, and writes it and its picture."""
     choices, facts = read_choices(work.out), read_study(work.out).facts
-    blocks = json.loads((work.out / COSTS).read_text(encoding="utf-8"))["blocks"]
-    made = {BLOCK: make_block(choices, facts, blocks)}
+    made = {BLOCK: make_block(choices, facts)}
     if docs:
         write_blocks(docs / "guidance.md", made)
         draw(choices, docs / "images" / PICTURE)
