@@ -23,11 +23,11 @@ from vcorr.kernels.token_matches import Scores, Slots, Sums, find_best
 from vcorr.kernels.token_sums import merge_tokens
 
 TILINGS = tuple(
-    Tiling(rows, columns, step, warps, stages)
+    Tiling(rows, columns, 64, warps, stages, registers)
     for rows, columns in ((64, 64), (64, 128), (128, 64), (128, 128))
-    for step in (32, 64)
     for warps in (4, 8)
     for stages in (2, 3, 4)
+    for registers in (None, 168)  # with 168, three programs of four warps fit on a multiprocessor of Hopper
 )
 """Tilings that `time_tilings` tries."""
 

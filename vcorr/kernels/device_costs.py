@@ -76,14 +76,15 @@ def cost_kernel(
     job = tl.program_id(2)
     jobs = tl.num_programs(2)
     frame = (job + (job >= own).to(tl.int32)).to(tl.int64)
+    mine = (job * 0 + own).to(tl.int64)  # offsets of late frames in long videos need 64 bits
     row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
     row_ok = row < rows
     inside = tl.minimum(row, rows - 1)
     picked = tl.load(tokens + inside)
     first = tl.program_id(1) * block_columns
     column = tl.minimum(first + tl.arange(0, block_columns), columns - 1)
-    q_own = q + own * q_frame
-    k_own = k + own * k_frame
+    q_own = q + mine * q_frame
+    k_own = k + mine * k_frame
     q_far = q + frame * q_frame
     k_far = k + frame * k_frame
     at_row = forward + job * rows + inside
@@ -106,7 +107,7 @@ def cost_kernel(
         else:
             cost = x
         if each:
-            keep_best(cost, first, columns, at_best, row_ok, block_columns)
+            keep_best(cost, first, at_best, row_ok, block_columns)
             at_best += best_head
             if not same:
                 k_own += k_head
@@ -127,4 +128,4 @@ def cost_kernel(
             q_far += q_head
             at_column += jobs * columns
     if with_mean:
-        keep_best(total, first, columns, at_best, row_ok, block_columns)
+        keep_best(total, first, at_best, row_ok, block_columns)

@@ -93,13 +93,14 @@ def sum_kernel(
     head = tl.program_id(2).to(tl.int64)
     job = tl.program_id(1)
     frame = job
+    mine = (job * 0 + own).to(tl.int64)  # offsets of late frames in long videos need 64 bits
     if skip:
         frame = job + (job >= own).to(tl.int32)
     if moving_left:
         left += head * left_head + frame.to(tl.int64) * left_frame
-        right += head * right_head + own * right_frame
+        right += head * right_head + mine * right_frame
     else:
-        left += head * left_head + own * left_frame
+        left += head * left_head + mine * left_frame
         right += head * right_head + frame.to(tl.int64) * right_frame
     row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
     picked = tl.minimum(row, rows - 1)

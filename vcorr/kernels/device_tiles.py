@@ -67,14 +67,17 @@ def order_bits(values):
 
 
 @triton.jit
-def keep_best(values, first, columns, at, row_ok, block_columns: tl.constexpr):
+def keep_best(values, first, at, row_ok, block_columns: tl.constexpr):
     """Raises the keys at `at` to the best column of each row.
 
     A key holds the ordered value above 32 bits and the inverted column below them. So the atomic maximum does not
-    depend on the order of programs, and the lowest of equal columns wins.
+    depend on the order of programs, and the lowest of equal columns wins. Columns beyond the end repeat the last token,
+    so they never win.
     """
     column = first + tl.arange(0, block_columns)
-    bits = tl.where((column < columns)[None, :], order_bits(values), -2147483648)
-    top, index = tl.max(bits, 1, return_indices=True, return_indices_tie_break_left=True)
-    key = (top.to(tl.int64) << 32) | (0x7FFFFFFF - (first + index)).to(tl.int64)
+    bits = order_bits(values)
+    # two reductions take fewer registers than one that carries an index with every value
+    top = tl.max(bits, 1)
+    lowest = tl.min(tl.where(bits == top[:, None], column[None, :], 0x7FFFFFFF), 1)
+    key = (top.to(tl.int64) << 32) | (0x7FFFFFFF - lowest).to(tl.int64)
     tl.atomic_max(at, key, mask=row_ok, sem="relaxed")

@@ -17,6 +17,47 @@ def dot_window(one, near, near_tokens, stride, width, block: tl.constexpr, even:
 
 
 @triton.jit
+def sum_window(
+    q_one,
+    k_one,
+    q_far,
+    k_far,
+    others,
+    at_row,
+    at_column,
+    heads,
+    jobs,
+    rows,
+    columns,
+    width,
+    scale,
+    q_head,
+    q_token,
+    k_head,
+    k_token,
+    symmetric: tl.constexpr,
+    near: tl.constexpr,
+    block: tl.constexpr,
+    even: tl.constexpr,
+):
+    """Returns the correlation of one query token with the tokens `others`, summed over heads, (near,)."""
+    cost = tl.zeros((near,), tl.float32)
+    for _ in range(heads):
+        score = dot_window(q_one, k_far, others, k_token, width, block, even)
+        cost += tl.exp2(score * scale - tl.load(at_row))
+        if symmetric:
+            score = dot_window(k_one, q_far, others, q_token, width, block, even)
+            cost += tl.exp2(score * scale - tl.load(at_column + others))
+        q_one += q_head
+        k_one += k_head
+        q_far += q_head
+        k_far += k_head
+        at_row += jobs * rows
+        at_column += jobs * columns
+    return cost
+
+
+@triton.jit
 def window_kernel(
     q,
     k,
@@ -55,6 +96,7 @@ def window_kernel(
     slot = tl.program_id(2)
     jobs = tl.num_programs(1)
     frame = (job + (job >= own).to(tl.int32)).to(tl.int64)
+    mine = (job * 0 + own).to(tl.int64)  # offsets of late frames in long videos need 64 bits
     place = (slot * rows + row) * jobs + job
     top = tl.load(best + place).to(tl.int32)
     token = tl.load(tokens + row).to(tl.int64)
@@ -64,8 +106,8 @@ def window_kernel(
         skipped = tl.where(slot < heads, slot, 0)
         taken = tl.where(slot < heads, 1, heads)
     columns = grid_rows * grid_columns
-    q_one = q + skipped.to(tl.int64) * q_head + own * q_frame + token * q_token
-    k_one = k + skipped.to(tl.int64) * k_head + own * k_frame + token * k_token
+    q_one = q + skipped.to(tl.int64) * q_head + mine * q_frame + token * q_token
+    k_one = k + skipped.to(tl.int64) * k_head + mine * k_frame + token * k_token
     q_far = q + skipped.to(tl.int64) * q_head + frame * q_frame
     k_far = k + skipped.to(tl.int64) * k_head + frame * k_frame
     at_row = forward + (skipped * jobs + job) * rows + row
@@ -82,13 +124,10 @@ def window_kernel(
         y = top // grid_columns + dy
         ok = (spot < side * side) & (x >= 0) & (x < grid_columns) & (y >= 0) & (y < grid_rows)
         others = tl.where(ok, y * grid_columns + x, 0)
-        cost = tl.zeros((near,), tl.float32)
-        for head in range(taken):
-            score = dot_window(q_one + head * q_head, k_far + head * k_head, others, k_token, width, block, even)
-            cost += tl.exp2(score * scale - tl.load(at_row + head * jobs * rows))
-            if symmetric:
-                score = dot_window(k_one + head * k_head, q_far + head * q_head, others, q_token, width, block, even)
-                cost += tl.exp2(score * scale - tl.load(at_column + head * jobs * columns + others))
+        cost = sum_window(
+            q_one, k_one, q_far, k_far, others, at_row, at_column, taken, jobs, rows, columns, width, scale,
+            q_head, q_token, k_head, k_token, symmetric, near, block, even,
+        )  # fmt: skip
         cost = tl.where(ok, cost, 0.0)
         weight += cost
         across += cost * dx

@@ -28,7 +28,7 @@ class Tiling:
     """Sizes of one kernel's tiles.
 
     rows, columns: tokens of a tile; powers of two, at least 16. step: channels that are loaded at once, at least 16.
-    warps, stages: of a program on the GPU.
+    warps, stages: of a program on the GPU. registers: the most of a thread; None leaves it to the compiler.
     """
 
     rows: int
@@ -36,13 +36,15 @@ class Tiling:
     step: int
     warps: int = 4
     stages: int = 3
+    registers: int | None = None
 
     def arguments(self, width: int, widen: bool) -> dict[str, Any]:
         """Returns the sizes as a kernel takes them, for vectors of `width` channels. widen: converts to float32."""
         step = min(self.step, max(16, 1 << (width - 1).bit_length()))
         sizes = {"block_rows": self.rows, "block_columns": self.columns, "step": step}
         layout = {"whole": width <= step, "even": width % step == 0, "widen": widen}
-        return {**sizes, **layout, "num_warps": self.warps, "num_stages": self.stages}
+        limit = {} if self.registers is None else {"maxnreg": self.registers}
+        return {**sizes, **layout, **limit, "num_warps": self.warps, "num_stages": self.stages}
 
 
 SUMS = (Tiling(128, 64, 128), Tiling(64, 64, 64), Tiling(32, 32, 32, stages=2))
