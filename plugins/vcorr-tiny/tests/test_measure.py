@@ -180,6 +180,10 @@ def test_the_page_of_knockouts_is_made_of_what_the_studies_wrote(tmp_path) -> No
     assert (docs / "images" / "knockout-videos.png").read_bytes() == b"strips"
     (row,) = read_agreements(tmp_path / "leaderboards" / "results" / "knockout-agreement.arrow")
     assert row.study == "layers"
-    (out / knockouts.PAGE.format("doses")).unlink()
-    with pytest.raises(StoreError, match="page-doses"):
-        knockouts.write_tables(Work(out, 1), None)
+    (out / knockouts.PAGE.format("videos")).unlink()
+    (out / knockouts.STRIPS_FILE).unlink()
+    heads = out / knockouts.PAGE.format("heads")
+    heads.write_text(heads.read_text().replace("About heads.", "News of heads."))
+    with pytest.raises(StoreError, match="page-videos"):
+        knockouts.write_tables(Work(out, 1), docs)
+    assert "News of heads." in (docs / "knockouts.md").read_text(), "what there is is written"

@@ -213,11 +213,6 @@ def draw_videos(study: KnockoutPlan, folder: StudyFolder, path: Path) -> None:
     write_png(path, np.concatenate([part for strip in parts for part in (strip, gap)][:-1]))
 
 
-def read_pages(out: Path) -> dict[str, dict[str, Any]]:
-    """Reads what all studies wrote for the page; raises StoreError if one did not."""
-    return {name: read_page(out, name) for name in STUDIES}
-
-
 def read_page(out: Path, name: str) -> dict[str, Any]:
     """Reads what one study wrote for the page; raises StoreError if it did not."""
     path = out / PAGE.format(name)
@@ -228,15 +223,23 @@ def read_page(out: Path, name: str) -> dict[str, Any]:
 
 
 def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
-    """Makes the blocks of docs/knockouts.md, and writes them, the picture, and the agreement that boards show."""
-    pages = read_pages(work.out)
+    """Makes the blocks of docs/knockouts.md, and writes them, the pictures, and the agreement that boards show.
+
+    Raises:
+        StoreError: a study was not measured; what there is of the others is written.
+    """
+    missing = [name for name in STUDIES if not (work.out / PAGE.format(name)).is_file()]
+    pages = {name: read_page(work.out, name) for name in STUDIES if name not in missing or name == DRAWN}
     blocks = {name: text for page in pages.values() for name, text in page["blocks"].items()}
     if docs:
         (docs.parent / KEPT_IN).mkdir(parents=True, exist_ok=True)
         replace_model(docs.parent / KEPT_IN / FILE, read_agreements(work.out / AGREEMENT.format(DRAWN)))
         write_blocks(docs / "knockouts.md", blocks)
         draw(pages[DRAWN]["bars"], docs / "images" / "knockouts.png")
-        copy_picture(work.out / STRIPS_FILE, docs)
+        if SAMPLED in pages:
+            copy_picture(work.out / STRIPS_FILE, docs)
+    for name in missing:
+        read_page(work.out, name)
     return blocks
 
 
