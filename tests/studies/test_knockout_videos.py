@@ -139,6 +139,22 @@ def test_harms_are_worse_scores_paired_by_clip(finished):
     assert "so none of them is shown" not in make_page(study, found)
 
 
+def test_a_control_without_a_value_is_left_out(finished):
+    clips = tuple(f"clip-{i}" for i in range(6))
+    selection = replace(finished.study.plan.selection, clips=clips)
+    study = replace(finished.study, plan=replace(finished.study.plan, selection=selection))
+    rows = []
+    for clip in clips:
+        for row in finished.rows:
+            value = {"plain": 0.8, "cut": 0.5, "control": 0.7}[row["role"]]
+            value = np.nan if (row["control"], clip) == (3, "clip-2") else value
+            rows.append({**row, "clip": clip, "value": value, "floor": 0.0, "ceiling": 1.0})
+    found = {(one.sites, one.outcome): one for one in find_results(study, rows).effects}
+    for outcome, harm in (("track_survival", 0.2), ("matching", 0.2)):
+        assert found["1", outcome].effect.value == pytest.approx(harm)
+        assert found["1", outcome].clips == 6
+
+
 def test_each_score_names_the_direction_that_harms(finished):
     rising = plan(["metrics=frame-changes,track-survival,dynamic-degree"]).videos
     assert find_directions(rising) == {"warp_error": 1, "flicker": 1, "track_survival": -1, "dynamic_degree": -1}

@@ -179,7 +179,7 @@ class _CutData:
     def per_clip(self, outcome: str) -> Floats:
         """Returns the effect on every clip, (clips,)."""
         if outcome != MATCHING_OUTCOME:
-            controls = np.mean([self._harms(each, outcome) for each in self._controls], axis=0)
+            controls = mean_known([self._harms(each, outcome) for each in self._controls])
             return np.asarray(self._harms(self._matched, outcome) - controls, dtype=np.float64)
         return skill_differences(self._mean_control(), self._bounds(self._matched))
 
@@ -230,8 +230,10 @@ class _CutData:
         return Bounded(*found.mean(axis=(1, 2)).T)
 
     def _mean_control(self) -> Bounded:
-        """Returns accuracy, floor and ceiling of every clip: means over the controls as well."""
-        return Bounded(*np.mean([np.stack(self._bounds(each)) for each in self._controls], axis=0))
+        """Returns accuracy, floor and ceiling of every clip: means over the controls that have a skill there."""
+        found = np.stack([np.stack(self._bounds(each)) for each in self._controls])
+        known = np.isfinite(found).all(axis=1, keepdims=True)
+        return Bounded(*mean_known(np.where(known, found, np.nan)))
 
     def _skill_interval(self) -> Interval:
         return compare_skills(self._mean_control(), self._bounds(self._matched))
