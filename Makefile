@@ -34,7 +34,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo measure tables results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance accelerators video-scores coverage animation wheels clean
+.PHONY: help install demo measure tables results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance accelerators video-scores ray coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +77,10 @@ faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cas
 
 lowest: $(LOWEST_STAMP)  ## run the tests of reader, store, options and datasets with the lowest versions of pyproject.toml
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
+ray: $(STAMP)  ## install Ray, and lose a node of a cluster of two in the middle of a run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	$(BIN)/python -m pytest tests/runner/ray_cluster.py
 
 # Only the lowest versions are installed; everything else, torch above all, comes from .venv, which is searched after it
 $(LOWEST_STAMP): $(STAMP) constraints-lowest.txt

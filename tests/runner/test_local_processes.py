@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import mortal
+from support.heard import Listening, shards_of
 from support.processes import PATIENCE
 
 import vcorr
@@ -29,42 +30,9 @@ def registry(plugins):
     return plugins(mortal)
 
 
-class Listening(Silent):
-    """Keeps notes and clips in the order in which they come.
-
-    interrupt: whether the first clip that is done interrupts the run.
-    """
-
-    def __init__(self, *, interrupt: bool = False) -> None:
-        self.notes: list[str] = []
-        self.ends: list[str] = []
-        self.steps: dict[str, int] = {}
-        self._interrupt = interrupt
-
-    def step_done(self, clip_id: str) -> None:
-        self.steps[clip_id] = self.steps.get(clip_id, 0) + 1
-
-    def clip_done(self, clip_id: str, *, reused: bool) -> None:
-        self.ends.append(clip_id)
-        if self._interrupt:
-            raise KeyboardInterrupt
-
-    def clip_failed(self, clip_id: str, error: str) -> None:
-        self.ends.append(f"{clip_id}: {error}")
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
 def run(registry, out: Path, events=None, reuse: Reuse = Reuse.MATCHING, **changes) -> Outcome:
     spec = RunSpec(**{"model": "mortal", "probe": "qk", "steps": "0,9", **changes})
     return execute(make_plan(spec, registry), out, events=events, reuse=reuse)
-
-
-def shards_of(run: RunDirectory) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(run.path)): path.read_bytes() for table in TABLES for path in (run.path / table).iterdir()
-    }
 
 
 def notes_in(folder: Path) -> dict[str, list[list[int]]]:

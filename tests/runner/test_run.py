@@ -302,7 +302,12 @@ def test_missing_weights_end_the_run_before_a_clip_is_marked_failed(found, tmp_p
         ({"limit": 0}, "limit"),
         ({"mode": "denoise"}, "Unknown mode"),
         ({"variant": "diftrack"}, "Did you mean 'difftrack'"),
-        ({"executor": "ray"}, r"Unknown executor 'ray'\.\nAvailable in this version: --executor local"),
+        (
+            {"executor": "cloud"},
+            r"Unknown executor 'cloud'\.\nAvailable in this version: --executor local, ray, submitit",
+        ),
+        ({"executor": "slurm"}, r"Jobs of Slurm are started through submitit\.\n--executor submitit"),
+        ({"options": {"executor": {"jobs": "2"}}}, r"--executor local has no options"),
         ({"executor": "locl"}, r"Did you mean 'local'\?"),
         ({"device": "tpu9"}, "device"),
         ({"dtype": "int8"}, "Unknown dtype"),

@@ -11,7 +11,7 @@ from vcorr.contract.variants import NamedVariant
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
-from vcorr.runner.executors.table import check_executor
+from vcorr.runner.executors.table import PART, check_executor, read_options
 from vcorr.runner.followed import SiteChoice
 from vcorr.runner.gaps import ABSENT_DATA, Gaps
 from vcorr.runner.generation import check_first_image, sampling_settings
@@ -49,6 +49,7 @@ def check_all_words(spec: RunSpec) -> None:
     if spec.mode is not None:
         mode_of(spec.mode)
     check_executor(spec.executor)
+    read_options(spec.executor, spec.options.get(PART, {}))
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from vcorr.contract.yaml_text import read_yaml
 from vcorr.plugins.option_values import Written, options_from, show_value
 from vcorr.store.fingerprint import flat, is_unicode
 
-COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track", "propagate", "guidance")
+COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track", "propagate", "guidance", "executor")
 """Parts whose own options `--set PART.KEY=VALUE` reaches.
 
-`track` is how a tracking run follows points, `propagate` how a run of propagation carries masks.
+`track` is how a tracking run follows points, `propagate` how a run of propagation carries masks, `executor` where the
+clips are computed.
 """
 
 NO_GUIDANCE = "none"

@@ -43,7 +43,9 @@ REUSE = click.option(
     show_default=True,
     help="Earlier results: continue from them (matching), compute nothing new (only), or start a new run (never).",
 )
-EXECUTOR = click.option("--executor", metavar="NAME", help="Where the clips are computed: local.  [default: local]")
+EXECUTOR = click.option(
+    "--executor", metavar="NAME", help="Where the clips are computed: local, submitit or ray.  [default: local]"
+)
 WORKERS = click.option(
     "--workers", type=WHOLE_NUMBER, metavar="N", help="Processes that share the clips.  [default: one per GPU]"
 )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from multiprocessing.connection import wait
 from types import TracebackType
 
-from vcorr.contract.errors import UsageError, VcorrError
+from vcorr.contract.errors import VcorrError
 from vcorr.runner.events import Events
 from vcorr.runner.executors.member import Member
-from vcorr.runner.executors.messages import Broken, Event, Order
+from vcorr.runner.executors.messages import Broken, Event, Order, pickle_plan
 from vcorr.runner.plan import Plan
 from vcorr.runner.worker import Report, give_up
 from vcorr.store.rundir import RunDirectory
@@ -45,7 +43,7 @@ class Crew:
         self._tries: Counter[str] = Counter()
         self._unborn = 0
         self._said = _SaidOnce()
-        self._pickled = _pickle(plan)
+        self._pickled = pickle_plan(plan)
         self._threads = _share_threads(len(devices))
 
     def __enter__(self) -> Crew:
@@ -161,17 +159,6 @@ class _SaidOnce:
         new = own[line] > self._passed[line]
         self._passed[line] += new
         return new
-
-
-def _pickle(plan: Plan) -> bytes:
-    hardware = replace(plan.hardware, shared=())
-    try:
-        return pickle.dumps(replace(plan, hardware=hardware))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"The run cannot be handed to other processes: {error}.",
-            hint="Use --workers 1. A plugin's options must be classes of an importable module.",
-        ) from error
 
 
 def _share_threads(processes: int) -> int:

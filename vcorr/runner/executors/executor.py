@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import Protocol
 
 from vcorr.contract.entries import resolve
+from vcorr.contract.errors import MissingError
 from vcorr.runner.events import Events
 from vcorr.runner.executors.table import EXECUTORS, check_executor
 from vcorr.runner.plan import Plan
@@ -42,7 +43,12 @@ def find_executor(name: str) -> Executor:
 
     Raises:
         UsageError: there is no such executor.
+        MissingError: its package is not installed.
     """
     check_executor(name)
-    found: Executor = resolve(EXECUTORS[name], f"executor {name!r}")
+    entry = EXECUTORS[name]
+    try:
+        found: Executor = resolve(entry.function, f"executor {name!r}")
+    except MissingError as error:
+        raise MissingError(error.message, hint=f"pip install 'vcorr[{entry.extra}]'") from error
     return found

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from vcorr.contract.errors import UsageError
 from vcorr.runner.events import Events
+
+if TYPE_CHECKING:
+    from vcorr.runner.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,19 @@ class SentEvents:
     def note(self, message: str) -> None:
         """Sends the event."""
         self._send(Event("note", (message,)))
+
+
+def pickle_plan(plan: Plan) -> bytes:
+    """Returns a plan for one process, pickled.
+
+    Raises:
+        UsageError: it holds something that no other process can find.
+    """
+    hardware = replace(plan.hardware, shared=())
+    try:
+        return pickle.dumps(replace(plan, hardware=hardware))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"The run cannot be handed to other processes: {error}.",
+            hint="Use --workers 1. A plugin's options must be classes of an importable module.",
+        ) from error

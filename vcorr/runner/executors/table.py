@@ -3,11 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from vcorr.contract.errors import unknown_name
+from vcorr.contract.entries import resolve
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.plugins.option_values import options_from
 
-EXECUTORS: Mapping[str, str] = {"local": f"{__package__}.local:work_locally"}
-"""Import strings by name; an executor is imported only if it is used."""
+PART = "executor"
+"""The part whose options `--set executor.KEY=VALUE` reaches."""
+
+
+@dataclass(frozen=True)
+class ExecutorEntry:
+    """What is known about an executor without importing it.
+
+    summary: one line for lists. function: import string of the function. options: import string of the dataclass of its
+    options; None for an executor without options. extra: what `pip install vcorr[EXTRA]` installs for it; "" for none.
+    """
+
+    summary: str
+    function: str
+    options: str | None = None
+    extra: str = ""
+
+
+EXECUTORS: Mapping[str, ExecutorEntry] = {
+    "local": ExecutorEntry(
+        "On this machine: one process per GPU, or --workers processes on the CPU.",
+        f"{__package__}.local:work_locally",
+    ),
+    "submitit": ExecutorEntry(
+        "As jobs of a Slurm cluster; every job loads the model once and computes a part of the clips.",
+        f"{__package__}.jobs:work_in_jobs",
+        f"{__package__}.job_options:JobOptions",
+        extra="slurm",
+    ),
+    "ray": ExecutorEntry(
+        "On a Ray cluster: actors that hold a GPU and keep the model take clips as they finish.",
+        f"{__package__}.ray_actors:work_in_actors",
+        f"{__package__}.ray_options:RayOptions",
+        extra="ray",
+    ),
+}
+"""Executors by name; the code of one is imported only if it is used."""
 
 
 def check_executor(name: str) -> None:
@@ -17,5 +56,24 @@ def check_executor(name: str) -> None:
         UsageError: there is no such executor; the message suggests the nearest name.
     """
     if name not in EXECUTORS:
+        if name == "slurm":
+            raise UsageError("Jobs of Slurm are started through submitit.", hint="--executor submitit")
         known = ", ".join(sorted(EXECUTORS))
         raise unknown_name("executor", name, EXECUTORS, hint=f"Available in this version: --executor {known}")
+
+
+def read_options(name: str, options: Mapping[str, Any]) -> Any:
+    """Returns the options of an executor as its dataclass; None for an executor without options.
+
+    Raises:
+        UsageError: the executor has no such option, or a value is wrong.
+    """
+    entry = EXECUTORS[name]
+    if entry.options is None:
+        if options:
+            raise UsageError(
+                f"--executor {name} has no options, and --set gives {', '.join(f'{PART}.{key}' for key in options)}.",
+                hint="Leave them out, or name another executor.",
+            )
+        return None
+    return options_from(resolve(entry.options, f"executor {name!r}"), options)

@@ -1,0 +1,117 @@
+"""Works off the clips in jobs of a Slurm cluster, through submitit (`--executor submitit`)."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from vcorr.contract.errors import MissingError
+from vcorr.runner.events import Events
+from vcorr.runner.executors.crew import TRIES, ProcessDiedError
+from vcorr.runner.executors.executor import Reports
+from vcorr.runner.executors.job_options import JobOptions
+from vcorr.runner.executors.messages import Broken
+from vcorr.runner.executors.remote import Package, compute_clips, share_rest
+from vcorr.runner.executors.table import PART, read_options
+from vcorr.runner.plan import Plan
+from vcorr.runner.worker import Report, find_predicted, give_up, work_off_each
+from vcorr.store.rundir import RunDirectory
+
+LOGS = "jobs"
+"""The folder in a run with the logs of its jobs."""
+_PAUSE = {"slurm": 10.0, "local": 0.2}
+"""Seconds between two looks at the jobs."""
+
+
+def work_in_jobs(plan: Plan, run: RunDirectory, *, compute: bool, events: Events) -> Reports:
+    """Works off every clip; see `Executor`. The clips are dealt out to the jobs before they start."""
+    if not compute:
+        yield from work_off_each(plan, run, plan.selection.clips, compute=False, events=events)
+        return
+    options: JobOptions = read_options("submitit", plan.spec.options.get(PART, {}))
+    yield from share_rest(plan, run, events, _Jobs(plan, run, events, options).work_off)
+
+
+class _Jobs:
+    """The jobs of one run. What a lost job had not finished is tried again in another one."""
+
+    def __init__(self, plan: Plan, run: RunDirectory, events: Events, options: JobOptions) -> None:
+        self._plan, self._run, self._events, self._options = plan, run, events, options
+        self._jobs: dict[Any, list[str]] = {}
+        self._tries: Counter[str] = Counter()
+        self._executor = _make_executor(run.path / LOGS, options)
+
+    def work_off(self, package: Package, clips: Sequence[str]) -> Iterator[Report]:
+        """Yields one report per clip, when its job has ended."""
+        count = min(len(clips), self._plan.spec.workers or self._options.jobs)
+        try:
+            for number in range(count):
+                self._submit(package, list(clips[number::count]))
+            while self._jobs:
+                for job in [job for job in self._jobs if job.done()]:
+                    yield from self._read(package, job)
+                time.sleep(_PAUSE[self._options.cluster])
+        finally:
+            for job in self._jobs:
+                job.cancel()
+
+    def _submit(self, package: Package, clips: list[str]) -> None:
+        self._tries.update(clips)
+        self._jobs[self._executor.submit(compute_clips, package, clips)] = clips
+
+    def _read(self, package: Package, job: Any) -> Iterator[Report]:
+        """Yields the reports of a job that has ended."""
+        clips = self._jobs.pop(job)
+        try:
+            found = job.result()
+        except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError):
+            yield from self._try_again(package, job, clips)
+            return
+        for one in found:
+            if isinstance(one, Broken):
+                one.raise_again()
+            else:
+                yield one.pass_on(self._events)
+
+    def _try_again(self, package: Package, job: Any, clips: list[str]) -> Iterator[Report]:
+        """Reads what a lost job has finished, and gives the rest to another job, as often as `TRIES` says."""
+        predicted = find_predicted(self._plan, self._run, clips)
+        finished = [clip for clip in clips if clip in predicted]
+        yield from work_off_each(self._plan, self._run, finished, events=self._events)
+        left = [clip for clip in clips if clip not in predicted]
+        again = [clip for clip in left if self._tries[clip] < TRIES]
+        self._events.note(
+            f"Job {job.job_id} was lost with {len(left)} of its {len(clips)} clips. See {job.paths.stderr}"
+        )
+        if again:
+            self._submit(package, again)
+        for clip in left:
+            if clip not in again:
+                error = ProcessDiedError(f"its job was lost in every try, {TRIES} times")
+                yield give_up(self._plan, self._run, clip, error, self._events)
+
+
+def _make_executor(folder: Path, options: JobOptions) -> submitit.AutoExecutor:
+    """Returns submitit's executor. Raises MissingError if this machine has no Slurm."""
+    try:
+        made = submitit.AutoExecutor(folder=folder, cluster=options.cluster)
+    except RuntimeError as error:
+        raise MissingError(
+            f"Jobs cannot be started here: {error}.",
+            hint="Run this on a machine of the cluster, or try it here: --set executor.cluster=local",
+        ) from error
+    of_slurm = {"slurm_partition": options.partition} if options.partition and options.cluster == "slurm" else {}
+    made.update_parameters(
+        name="vcorr",
+        timeout_min=max(1, round(options.hours * 60)),
+        cpus_per_task=options.cpus,
+        mem_gb=options.memory,
+        gpus_per_node=options.gpus,
+        **of_slurm,
+    )
+    return made
