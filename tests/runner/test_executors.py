@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import pytest
 
@@ -59,9 +60,13 @@ def test_reports_add_up() -> None:
     assert Report() + Report() == Report()
 
 
-def test_every_executor_that_is_listed_can_be_had() -> None:
-    assert "local" in EXECUTORS
-    for name in EXECUTORS:
+def test_every_executor_that_is_listed_can_be_had(monkeypatch) -> None:
+    for name in ("local", "submitit"):
         assert callable(find_executor(name))
     with pytest.raises(vcorr.UsageError, match=r"Unknown executor 'Local'\. Did you mean 'local'\?"):
         find_executor("Local")
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "vcorr.runner.executors.ray_actors", raising=False)
+    with pytest.raises(vcorr.MissingError, match=r"executor 'ray' needs the package ray(.|\n)*vcorr\[ray\]"):
+        find_executor("ray")
+    assert set(EXECUTORS) == {"local", "ray", "submitit"}

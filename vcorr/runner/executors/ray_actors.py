@@ -40,7 +40,7 @@ class _ClipActor:
         self._computer: ClipComputer | None = None
 
     def start(self) -> None:
-        """Does nothing; its result says that the actor has its place."""
+        """Returns as soon as the actor has its place on a node."""
 
     def compute(self, clip: str) -> Done | Broken:
         """Computes one clip, or returns the error that ends the run."""
@@ -130,7 +130,7 @@ class _Actors:
             self._idle.append(actor)
 
     def _lose(self, package: Package, clip: str | None) -> Iterator[Report]:
-        """Has a lost clip tried again, and starts another actor, which waits until a node has room for it."""
+        """Puts a lost clip back, to be tried again, and starts another actor, which waits until a node has room for it."""
         if clip is not None:
             self._tries[clip] += 1
             if self._tries[clip] < TRIES:
