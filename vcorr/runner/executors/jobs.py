@@ -24,6 +24,8 @@ from vcorr.store.rundir import RunDirectory
 
 LOGS = "jobs"
 """The folder in a run with the logs of its jobs."""
+SECONDS_TO_CANCEL = 30.0
+"""How long the run waits for the end of jobs that it has cancelled."""
 _PAUSE = {"slurm": 10.0, "local": 0.2}
 """Seconds between two looks at the jobs."""
 
@@ -57,8 +59,15 @@ class _Jobs:
                     yield from self._read(package, job)
                 time.sleep(_PAUSE[self._options.cluster])
         finally:
-            for job in self._jobs:
-                job.cancel()
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancels the jobs that are left, and waits a short time for their end, so that none writes after the run."""
+        for job in self._jobs:
+            job.cancel()
+        until = time.monotonic() + SECONDS_TO_CANCEL
+        while not all(job.done() for job in self._jobs) and time.monotonic() < until:
+            time.sleep(_PAUSE[self._options.cluster])
 
     def _submit(self, package: Package, clips: list[str]) -> None:
         self._tries.update(clips)

@@ -130,7 +130,7 @@ class _Actors:
             self._idle.append(actor)
 
     def _lose(self, package: Package, clip: str | None) -> Iterator[Report]:
-        """Puts a lost clip back, to be tried again, and starts another actor, which waits until a node has room for it."""
+        """Puts a lost clip back, and starts another actor, which waits until a node has room for it."""
         if clip is not None:
             self._tries[clip] += 1
             if self._tries[clip] < TRIES:
