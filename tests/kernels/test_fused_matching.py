@@ -88,8 +88,9 @@ def test_wide_heads(width):
 
 
 def test_a_tensor_matched_with_itself_shares_its_products():
-    case = Case.draw(seed=8, heads=2, frames=2, rows=5, cols=7, width=8, points=4)
+    case = Case.draw(seed=8, heads=2, frames=2, rows=5, cols=7, width=8, points=20)
     expected = match(case.k, case.k, case.grid, case.points)
+    assert not torch.equal(expected, match(case.k, case.k, case.grid, case.points, symmetric=False))
     torch.testing.assert_close(fuse(match, case.k, case.k, case.grid, case.points), expected)
 
 
