@@ -52,9 +52,11 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Callable[..., registry.Registry]
 def vcorr_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the program in a process of its own, in a folder of its own; returns what it printed and its exit code."""
 
-    def run(*arguments: str, path: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, path: Path | None = None, program: Sequence[str] = ("-m", "vcorr"), **options: object
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "vcorr", *arguments],
+            [sys.executable, *program, *arguments],
             capture_output=True,
             text=True,
             check=False,

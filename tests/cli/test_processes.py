@@ -24,6 +24,17 @@ from support.videos import write
 from vcorr.store.lock import LOCK
 from vcorr.store.rundir import find_runs
 
+_LISTING = """
+import sys
+from vcorr.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code
+print("LOADED", *sorted(name for name in sys.modules if "." not in name))
+"""
+LOADED = ("-c", _LISTING)
+"""The program, which then says what it has imported."""
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last", "--set", "data.clips=40")
 
 
@@ -153,26 +164,39 @@ def test_a_second_build_of_a_dataset_is_refused_and_the_first_ends_whole(
 @pytest.mark.parametrize(
     ("arguments", "banned"),
     [
-        (["--help"], {"torch", "numpy", "pyarrow", "rich", "yaml", "omegaconf"}),
+        (["--help"], {"torch", "numpy", "pyarrow", "rich", "yaml", "omegaconf", "pluggy"}),
         (["list"], {"torch", "diffusers", "transformers", "pyarrow", "cv2"}),
         (["show", "model", "token-patches"], {"torch", "diffusers"}),
     ],
 )
-def test_what_commands_do_not_import(packages, arguments, banned) -> None:
-    code = (
-        "import sys\nfrom vcorr.cli.main import main\ntry:\n main(sys.argv[1:])\nexcept SystemExit as end:\n"
-        " assert not end.code\nprint('LOADED', *sorted(m for m in sys.modules if '.' not in m))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=process_environment(packages),
-    )
+def test_what_commands_do_not_import(packages, vcorr_program, arguments, banned) -> None:
+    done = vcorr_program(*arguments, path=packages, program=LOADED)
+    assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split("LOADED")[-1].split())
     assert "click" in loaded
     assert not loaded & banned
+
+
+def test_the_core_and_its_plugins_are_listed_without_numpy(vcorr_program) -> None:
+    """Checks the imports without the plugin of the tests, which computes with numpy."""
+    done = vcorr_program("list", "models", program=LOADED)
+    assert done.returncode == 0, done.stderr
+    listed, _, loaded = done.stdout.partition("LOADED")
+    assert "tiny" in listed
+    assert not {"numpy", "yaml", "omegaconf", "jsonschema", "cv2"} & set(loaded.split())
+
+
+def test_a_finished_run_is_answered_without_the_packages_that_compute(tmp_path, packages, vcorr_program) -> None:
+    command = ["run", "--model", "sliding-model", "--probe", "qk", "--limit", "1", "--steps", "last"]
+    first = vcorr_program(*command, path=packages)
+    assert first.returncode == 0, first.stderr
+    again = vcorr_program(*command, path=packages, program=LOADED)
+    assert again.returncode == 0, again.stderr
+    said, _, loaded = again.stdout.partition("LOADED")
+    assert "pyarrow" in loaded.split()
+    assert not {"torch", "diffusers", "transformers"} & set(loaded.split())
+    assert "1 of 1 clips, 1 reused in" in said
+    assert said.splitlines()[:-2] == first.stdout.splitlines()[: len(said.splitlines()) - 2]
 
 
 def test_a_broken_plugin_does_not_stop_the_program(tmp_path, packages, vcorr_program) -> None:

@@ -130,6 +130,7 @@ def test_the_record_is_as_before_when_it_is_written_again_from_the_tables(found,
         "rebuilt",
         "spec",
         "notes",
+        "first_clip",
     }
     assert {k: v for k, v in after.items() if k not in unknown} == {k: v for k, v in before.items() if k not in unknown}
     assert after["clips"] == {"total": 4, "done": 4, "failed": 0, "reused": 4}

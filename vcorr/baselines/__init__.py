@@ -3,19 +3,29 @@
 They predict one position per video frame, on a grid whose latent frames are the video frames, at the size of the clip.
 """
 
-from vcorr.baselines.baseline import Baseline, BaselineConfig
-from vcorr.baselines.dense import DenseSearch, ZnccSearch
-from vcorr.baselines.ignorant import PositionOnly, RandomToken, ZeroMotion
-from vcorr.baselines.tokens import NearestColour, TokenPatches
+from __future__ import annotations
 
-__all__ = [
-    "Baseline",
-    "BaselineConfig",
-    "DenseSearch",
-    "NearestColour",
-    "PositionOnly",
-    "RandomToken",
-    "TokenPatches",
-    "ZeroMotion",
-    "ZnccSearch",
-]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vcorr.baselines.baseline import Baseline as Baseline
+    from vcorr.baselines.baseline import BaselineConfig as BaselineConfig
+    from vcorr.baselines.dense import DenseSearch as DenseSearch
+    from vcorr.baselines.dense import ZnccSearch as ZnccSearch
+    from vcorr.baselines.ignorant import PositionOnly as PositionOnly
+    from vcorr.baselines.ignorant import RandomToken as RandomToken
+    from vcorr.baselines.ignorant import ZeroMotion as ZeroMotion
+    from vcorr.baselines.tokens import NearestColour as NearestColour
+    from vcorr.baselines.tokens import TokenPatches as TokenPatches
+else:
+    from vcorr.contract.lazy_names import lazy_names
+
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "vcorr.baselines.baseline": "Baseline BaselineConfig",
+            "vcorr.baselines.dense": "DenseSearch ZnccSearch",
+            "vcorr.baselines.ignorant": "PositionOnly RandomToken ZeroMotion",
+            "vcorr.baselines.tokens": "NearestColour TokenPatches",
+        },
+    )

@@ -24,13 +24,12 @@ from vcorr.capture.captures import Capture
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.bases import ProbeBase
 from vcorr.contract.errors import VcorrError
-from vcorr.contract.records import Clip, Queries, RunSettings
+from vcorr.contract.records import NO_QUERIES, Clip, Queries, RunSettings
 from vcorr.data.query_grids import query_grid
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.functional.query_points import QueryPoints
 from vcorr.tracking.chunk_sizes import ChunkSizes
 from vcorr.tracking.correspondence import CorrespondenceTracker
-from vcorr.tracking.cost_reader import NO_QUERIES
 from vcorr.tracking.track_options import TrackOptions
 
 STEP = NUM_STEPS - 1

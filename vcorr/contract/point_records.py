@@ -107,6 +107,9 @@ def _whole_frames(t: NDArray[Any]) -> NDArray[np.int32]:
     return np.asarray(t, dtype=np.int32)
 
 
+NO_QUERIES = Queries.at(np.zeros((0, 2), np.float32))
+"""The queries of a clip in which no point is followed."""
+
 UNKNOWN_LAYER = -1
 """The layer of a point whose layer is not known."""
 

@@ -18,13 +18,14 @@ from vcorr.contract.model_records import (
     Site,
     Unrotated,
 )
-from vcorr.contract.point_records import UNKNOWN_LAYER, Queries, QueryMode, Tracks
+from vcorr.contract.point_records import NO_QUERIES, UNKNOWN_LAYER, Queries, QueryMode, Tracks
 from vcorr.contract.prediction_records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Score
 from vcorr.contract.run_records import RANDOM, AppliedSettings, Mode, Reconstruction, RunSettings, is_random
 
 __all__ = [
     "DEFAULT_FPS",
     "HEAD_MEAN",
+    "NO_QUERIES",
     "NO_SITE",
     "RANDOM",
     "UNKNOWN_LAYER",

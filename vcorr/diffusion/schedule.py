@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vcorr.contract.errors import PluginError, UsageError
+
+if TYPE_CHECKING:  # a plan checks the number of steps, and needs no torch for it
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -178,4 +179,6 @@ def _read_sigmas(scheduler: Any) -> NDArray[np.float64]:
 
 
 def _float64(values: Any) -> NDArray[np.float64]:
+    import torch
+
     return torch.as_tensor(values).detach().cpu().to(torch.float64).numpy()

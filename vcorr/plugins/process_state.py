@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 _MISSING = object()
 
 
@@ -86,10 +84,20 @@ _PYTHON = (
     Setting("the filters of warnings", lambda: list(warnings.filters), _set_filters, by_imports=True),
     Setting("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
     Setting("handlers of signals", _handlers, _set_handlers),
-    Setting("numpy's handling of errors", np.geterr, lambda values: np.seterr(**values)),
     Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Setting("sys.stderr", lambda: sys.stderr, lambda stream: setattr(sys, "stderr", stream)),
 )
+
+
+_NUMPY_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+"""How numpy handles errors in a new process."""
+
+
+def _numpy_settings(numpy: ModuleType) -> tuple[Setting, ...]:
+    def handle(values: Mapping[str, str]) -> None:
+        numpy.seterr(**values)
+
+    return (Setting("numpy's handling of errors", numpy.geterr, handle, _NUMPY_ERRORS),)
 
 
 def _torch_settings(torch: ModuleType) -> tuple[Setting, ...]:
@@ -131,9 +139,19 @@ def _torch_settings(torch: ModuleType) -> tuple[Setting, ...]:
 
 
 def _settings() -> tuple[Setting, ...]:
-    torch = sys.modules.get("torch")
-    ready = torch is not None and hasattr(torch, "get_default_device")  # False while torch is being imported
-    return (*_PYTHON, *(_torch_settings(torch) if torch is not None and ready else ()))
+    # a package lacks these names while it is being imported
+    numpy, torch = _find_imported("numpy", "seterr"), _find_imported("torch", "get_default_device")
+    return (
+        *_PYTHON,
+        *(_numpy_settings(numpy) if numpy else ()),
+        *(_torch_settings(torch) if torch else ()),
+    )
+
+
+def _find_imported(package: str, name: str) -> ModuleType | None:
+    """Returns a package if this process has imported it and it has the name."""
+    found = sys.modules.get(package)
+    return found if hasattr(found, name) else None
 
 
 @contextlib.contextmanager
@@ -167,13 +185,13 @@ def _restore(setting: Setting, before: Mapping[str, Any], *, imported: bool) -> 
 
 def _generators() -> list[Callable[[], None]]:
     """Returns functions that set the random generators back to the states that they have now."""
-    python, numpy = random.getstate(), np.random.get_state()  # the global one, which plugins may use
-    found: list[Callable[[], None]] = [
-        lambda: random.setstate(python),
-        lambda: np.random.set_state(numpy),
-    ]
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "get_rng_state"):
+    python = random.getstate()
+    found: list[Callable[[], None]] = [lambda: random.setstate(python)]
+    numpy, torch = _find_imported("numpy", "seterr"), _find_imported("torch", "get_rng_state")
+    if numpy is not None:
+        drawn = numpy.random.get_state()  # of its global generator, which plugins may use
+        found.append(lambda: numpy.random.set_state(drawn))
+    if torch is not None:
         state = torch.get_rng_state()
         found.append(lambda: torch.set_rng_state(state))
         if torch.cuda.is_initialized():

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from vcorr.capture.captures import Capture
 from vcorr.contract.probe_protocols import Rows
 from vcorr.contract.variants import PredictionKind, Switches
-from vcorr.functional import QueryPoints
-from vcorr.functional.attention import AttentionRows, TokenWeights, attention_token_rows, locate_rows, weigh_tokens
-from vcorr.functional.query_points import query_points
+from vcorr.probes import tensor_functions as on_tensors
 from vcorr.probes.matching_probes import take_heads
 from vcorr.probes.probe_base import BuiltinProbe
 from vcorr.probes.probe_options import ProbeConfig, refuse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.capture.captures import Capture
+    from vcorr.functional.attention import AttentionRows, TokenWeights
+    from vcorr.functional.query_points import QueryPoints
 
 
 class Attention(BuiltinProbe):
@@ -54,7 +56,7 @@ class Attention(BuiltinProbe):
         heads: dict[int, tuple[int, ...] | None] = {self._heads.column: self._heads.chosen or None}
         if self._heads.each:
             heads.update({head: (head,) for head in range(capture.q.shape[0])})
-        points = query_points(queries)
+        points = on_tensors.query_points(queries)
         return [
             {column: self._summarise(capture, points, variant, chosen) for column, chosen in heads.items()}
             for variant in variants
@@ -65,16 +67,18 @@ class Attention(BuiltinProbe):
     ) -> AttentionRows:
         """Returns the summary of the query points' attention, averaged over the chosen heads; None for all heads."""
         q, k, text = _take_scaled(capture, heads)
-        tokens = locate_rows(capture.grid, points, q.device, variant=variant)
-        return attention_token_rows(q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask)
+        tokens = on_tensors.locate_rows(capture.grid, points, q.device, variant=variant)
+        return on_tensors.attention_token_rows(
+            q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask
+        )
 
     def _weigh(
         self, capture: Capture, points: QueryPoints, variant: Switches, heads: tuple[int, ...] | None
     ) -> TokenWeights:
         """Returns the attention weights of the query tokens, averaged over the chosen heads; None for all heads."""
         q, k, text = _take_scaled(capture, heads)
-        tokens = locate_rows(capture.grid, points, q.device, variant=variant)
-        return weigh_tokens(q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask)
+        tokens = on_tensors.locate_rows(capture.grid, points, q.device, variant=variant)
+        return on_tensors.weigh_tokens(q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask)
 
 
 def _take_scaled(capture: Capture, heads: tuple[int, ...] | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,19 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from vcorr.capture.captures import Capture
 from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import Switches
-from vcorr.functional.cosines import unit_vectors
-from vcorr.functional.query_points import QueryPoints, query_points
-from vcorr.functional.token_costs import MatchedTokens
+from vcorr.probes import tensor_functions as on_tensors
 from vcorr.probes.heads import Heads
-from vcorr.probes.matching_probes import ByHead, SoftmaxMatch, side_by_side, take_heads
+from vcorr.probes.matching_probes import SoftmaxMatch, side_by_side, take_heads
 from vcorr.probes.probe_options import CosineConfig, refuse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.capture.captures import Capture
+    from vcorr.functional.query_points import QueryPoints
+    from vcorr.probes.matching_probes import ByHead
 
 TOGETHER = Heads("mean")
 
@@ -47,19 +50,19 @@ class CosineMatch(SoftmaxMatch):
         return self._cosine_scale
 
     def _tensor(self, capture: Capture, part: str) -> Tensor:
-        return unit_vectors(super()._tensor(capture, part))
+        return on_tensors.unit_vectors(super()._tensor(capture, part))
 
     def _match_token(
         self, token: Tensor, capture: Capture, points: QueryPoints, variants: Sequence[Switches]
     ) -> list[Tensor]:
         """Matches tokens that are one vector each, (F, h, w, c); returns (N, F, 2) per variant."""
-        vectors = unit_vectors(token)[None]
+        vectors = on_tensors.unit_vectors(token)[None]
         return self._match(vectors, vectors, capture, points, variants, TOGETHER)
 
     def _token_costs(self, token: Tensor, capture: Capture, variant: Switches, head: int) -> TokenCosts:
         """Returns tokens that are one vector each, (F, h, w, c), and how they match."""
-        vectors = unit_vectors(token)[None]
-        costs = MatchedTokens.of(
+        vectors = on_tensors.unit_vectors(token)[None]
+        costs = on_tensors.MatchedTokens.of(
             vectors,
             vectors,
             scale=self._scale(capture, variant),
@@ -90,13 +93,13 @@ class FeatureCosineToken(CosineMatch):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        points, chosen = query_points(queries), self._heads.chosen
+        points, chosen = on_tensors.query_points(queries), self._heads.chosen
         out = take_heads(capture.out, chosen) if chosen else capture.out
         found: list[ByHead] = [
             {self._heads.column: xy} for xy in self._match_token(side_by_side(out), capture, points, variants)
         ]
         if self._heads.each:
-            vectors = unit_vectors(out)
+            vectors = on_tensors.unit_vectors(out)
             matched = self._match(vectors, vectors, capture, points, variants, self._heads)
             for answer, xy in zip(found, matched, strict=True):
                 answer.update(enumerate(xy[:-1]))  # the last one is the mean over heads, as in `feature-cos`
@@ -136,7 +139,7 @@ class HiddenCosine(CosineMatch):
 
     def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[ByHead]:
         """Predicts positions under each variant; see `vcorr.VariantProbe`."""
-        found = self._match_token(capture.hidden, capture, query_points(queries), variants)
+        found = self._match_token(capture.hidden, capture, on_tensors.query_points(queries), variants)
         return [{HEAD_MEAN: xy} for xy in found]
 
     def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from vcorr.capture.captures import Capture
 from vcorr.contract.bases import ProbeBase
 from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import Switches
-from vcorr.functional.nearest_tokens import match_nearest
-from vcorr.functional.query_points import QueryPoints
-from vcorr.functional.token_costs import NearestTokens
+from vcorr.probes import tensor_functions as on_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.capture.captures import Capture
+    from vcorr.functional.query_points import QueryPoints
 
 
 class Latent(ProbeBase):
@@ -31,8 +34,8 @@ class Latent(ProbeBase):
     def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
         """Returns the positions, under head -1; see `vcorr.Probe`."""
         latent = capture.latent
-        return {HEAD_MEAN: match_nearest(latent, capture.grid, queries.locate(capture.grid, latent.device))}
+        return {HEAD_MEAN: on_tensors.match_nearest(latent, capture.grid, queries.locate(capture.grid, latent.device))}
 
     def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
         """Returns the values of the tokens and how they match; see `vcorr.ProbeBase`."""
-        return NearestTokens(capture.latent)
+        return on_tensors.NearestTokens(capture.latent)

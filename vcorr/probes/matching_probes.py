@@ -9,26 +9,25 @@ Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
-from vcorr.capture.captures import Capture
 from vcorr.contract.errors import UsageError
 from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN, Site
 from vcorr.contract.rotary import Rotary
 from vcorr.contract.variants import Switches
-from vcorr.functional import match_features
-from vcorr.functional.matching import Reading, match_readings
-from vcorr.functional.query_points import QueryPoints, query_points, upload
-from vcorr.functional.token_costs import MatchedTokens
+from vcorr.probes import tensor_functions as on_tensors
 from vcorr.probes.heads import Heads
 from vcorr.probes.probe_base import BuiltinProbe
 from vcorr.probes.probe_options import ProbeConfig, RotaryConfig, refuse
 
-ByHead = dict[int, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.capture.captures import Capture
+    from vcorr.functional.query_points import QueryPoints
+
+    ByHead = dict[int, Tensor]
 
 
 class SoftmaxMatch(BuiltinProbe):
@@ -95,7 +94,7 @@ class SoftmaxMatch(BuiltinProbe):
         first, second = self._parts
         left = self._tensor(capture, first)
         right = left if first == second else self._tensor(capture, second)
-        found = self._match(left, right, capture, query_points(queries), variants, self._heads)
+        found = self._match(left, right, capture, on_tensors.query_points(queries), variants, self._heads)
         return [_by_head(positions, self._heads) for positions in found]
 
     def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
@@ -110,7 +109,7 @@ class SoftmaxMatch(BuiltinProbe):
         return self._costs(left, right, capture, variant, self._heads)
 
     def _costs(self, left: Tensor, right: Tensor, capture: Capture, variant: Switches, heads: Heads) -> TokenCosts:
-        return MatchedTokens.of(
+        return on_tensors.MatchedTokens.of(
             left,
             right,
             heads=heads.choice,
@@ -131,10 +130,12 @@ class SoftmaxMatch(BuiltinProbe):
     ) -> list[Tensor]:
         """Matches two tensors (H, F, h, w, d), and returns positions as `_by_head` takes them, once per variant."""
         readings = [
-            Reading(points.locate(capture.grid, left.device, variant), variant, self._scale(capture, variant))
+            on_tensors.Reading(
+                points.locate(capture.grid, left.device, variant), variant, self._scale(capture, variant)
+            )
             for variant in variants
         ]
-        return match_readings(
+        return on_tensors.match_readings(
             left,
             right,
             capture.grid,
@@ -154,7 +155,7 @@ class SoftmaxMatch(BuiltinProbe):
         if self._share == 1:
             return tensor
         channels = _rotary_of(capture.site).slow_channels(self._share)
-        return tensor.index_select(-1, upload(channels, tensor.device))
+        return tensor.index_select(-1, on_tensors.upload(channels, tensor.device))
 
 
 class QueryKey(SoftmaxMatch):
@@ -231,9 +232,9 @@ class Feature(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        features, points = self._features(capture.out), query_points(queries)
+        features, points = self._features(capture.out), on_tensors.query_points(queries)
         return [
-            {head: match_features(f, capture.grid, points, variant=variant) for head, f in features.items()}
+            {head: on_tensors.match_features(f, capture.grid, points, variant=variant) for head, f in features.items()}
             for variant in variants
         ]
 
@@ -244,7 +245,9 @@ class Feature(BuiltinProbe):
             UsageError: a chosen head does not exist.
         """
         features = self._features(capture.out)[self._heads.column][None]
-        return MatchedTokens(features, features, 1.0, symmetric=False, variant=variant, head=self._heads.column)
+        return on_tensors.MatchedTokens(
+            features, features, 1.0, symmetric=False, variant=variant, head=self._heads.column
+        )
 
     def _features(self, out: Tensor) -> dict[int, Tensor]:
         if self._heads.chosen:
@@ -277,15 +280,16 @@ class Hidden(BuiltinProbe):
 
     def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[ByHead]:
         """Predicts positions under each variant; see `vcorr.VariantProbe`."""
-        points = query_points(queries)
+        points = on_tensors.query_points(queries)
         return [
-            {HEAD_MEAN: match_features(capture.hidden, capture.grid, points, variant=variant)} for variant in variants
+            {HEAD_MEAN: on_tensors.match_features(capture.hidden, capture.grid, points, variant=variant)}
+            for variant in variants
         ]
 
     def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
         """Returns the hidden state and how it matches; see `vcorr.ProbeBase`."""
         hidden = capture.hidden[None]
-        return MatchedTokens(hidden, hidden, 1.0, symmetric=False, variant=variant)
+        return on_tensors.MatchedTokens(hidden, hidden, 1.0, symmetric=False, variant=variant)
 
 
 def _rotary_of(site: Site) -> Rotary:
@@ -307,6 +311,8 @@ def take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
         raise UsageError(
             f"heads: {max(chosen)} is out of range: there are {len(tensor)} heads, 0 to {len(tensor) - 1}."
         )
+    import torch
+
     return torch.stack([tensor[head] for head in chosen])  # an index list would synchronise with the device
 
 

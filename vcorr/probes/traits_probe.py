@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
-
-from vcorr.capture.captures import Capture
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import Switches
-from vcorr.functional import QueryPoints
-from vcorr.functional.attention import TokenWeights
-from vcorr.functional.query_points import query_points
-from vcorr.functional.traits import traits_of
+from vcorr.probes import tensor_functions as on_tensors
 from vcorr.probes.attention_probe import Attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.capture.captures import Capture
+    from vcorr.functional.attention import TokenWeights
+    from vcorr.functional.query_points import QueryPoints
 
 
 class TraitRows(NamedTuple):
@@ -51,7 +52,7 @@ class HeadTraits(Attention):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        points = query_points(queries)
+        points = on_tensors.query_points(queries)
         return [self._read(capture, points, variant) for variant in variants]
 
     def _read(self, capture: Capture, points: QueryPoints, variant: Switches) -> dict[int, TraitRows]:
@@ -69,4 +70,4 @@ class HeadTraits(Attention):
 
 
 def _describe(weights: TokenWeights) -> TraitRows:
-    return TraitRows(*weights.summarise(), traits_of(weights))
+    return TraitRows(*weights.summarise(), on_tensors.traits_of(weights))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import UsageError
@@ -23,10 +23,11 @@ from vcorr.runner.parts import Part
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Propagation
 from vcorr.store.fingerprint import plain_options
-from vcorr.tracking.mask_carriers import CarriedByPoints, carry_by_patches, carry_by_sites
-from vcorr.tracking.mask_model import MaskModel
 from vcorr.tracking.propagation_options import PropagationOptions
 from vcorr.tracking.track_options import TrackOptions
+
+if TYPE_CHECKING:
+    from vcorr.tracking.mask_model import MaskModel
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class CarryingTracker(Part):
 
     def create(self) -> MaskModel:
         """Makes the tracker; raises as `Part.create`."""
+        from vcorr.tracking.mask_carriers import CarriedByPoints
+        from vcorr.tracking.mask_model import MaskModel
+
         tracker = CalledTracker(Part(self.entry, self.plugin, self.config))
         return MaskModel(CarriedByPoints(tracker), identity=lambda: name_files(tracker))
 
@@ -48,6 +52,9 @@ class CarryingModel(Part):
 
     def create(self) -> MaskModel:
         """Makes the model; raises as `Part.create`."""
+        from vcorr.tracking.mask_carriers import CarriedByPoints, carry_by_patches
+        from vcorr.tracking.mask_model import MaskModel
+
         model = CalledModel(Part(self.entry, self.plugin, self.config))
         labels = carry_by_patches(model.made, self.options)
         return MaskModel(labels or CarriedByPoints(DirectTracker(model, self.settings)), loaded=model)
@@ -68,6 +75,9 @@ class CarryingSites(Part):
 
     def create(self) -> MaskModel:
         """Makes the model and its probe; raises as `Part.create`, and UsageError for a probe that matches nothing."""
+        from vcorr.tracking.mask_carriers import carry_by_sites
+        from vcorr.tracking.mask_model import MaskModel
+
         model = CalledModel(Part(self.entry, self.plugin, self.config))
         carrier = carry_by_sites(model, self.probe.create(), self.layers, self.settings, self.options, self.reading)
         return MaskModel(carrier, lambda: carrier.facts, model)

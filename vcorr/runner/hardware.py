@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import runpy
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcorr.contract.errors import UsageError, unknown_name
@@ -44,11 +48,12 @@ def choose_hardware(spec: RunSpec, gaps: Gaps) -> Hardware:
     Raises:
         UsageError: there is no such device or dtype, or `--workers` does not fit the devices.
     """
-    import torch
-
     automatic = spec.device == "auto"
-    text = ("cuda" if torch.cuda.is_available() else "cpu") if automatic else spec.device
+    text = _choose_device() if automatic else spec.device
     listed = read_device_list(text)
+    if text == "cpu":  # needs no torch, whose import takes longer than all else that a finished run needs
+        dtype, shared = _choose_dtype(spec.dtype, text), share_devices(listed, spec.workers, automatic=automatic)
+        return Hardware(text, text, dtype, shared if len(shared) > 1 else ())
     found = [_parse_device(device) for device in listed]
     dtype = _choose_dtype(spec.dtype, found[0][0].type)
     for device, (named, count) in zip(listed, found, strict=True):
@@ -78,6 +83,27 @@ def _name_device(listed: Sequence[str], first: torch.device) -> str:
             hint="Name devices of one kind; vcorr doctor lists them.",
         )
     return next(iter(names))
+
+
+def _lacks_cuda() -> bool:
+    """Returns whether torch is installed without CUDA, as its own version file says; False if that is not known."""
+    if "torch" in sys.modules:
+        return False  # it can say so itself
+    found = importlib.util.find_spec("torch")
+    version = Path(found.origin).with_name("version.py") if found and found.origin else None
+    if version is None or not version.is_file():
+        return False
+    said = runpy.run_path(str(version))
+    return all(said.get(name, "unknown") is None for name in ("cuda", "hip"))
+
+
+def _choose_device() -> str:
+    """Returns the device of `--device auto`."""
+    if _lacks_cuda():
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _parse_device(device: str) -> tuple[torch.device, int]:

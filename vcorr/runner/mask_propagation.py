@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.records import Clip
+from vcorr.contract.records import NO_QUERIES, Clip
 from vcorr.data.mask_files import read_mask
 from vcorr.data.video.video_reader import read_video
 from vcorr.plugins.part_options import make_config
@@ -19,7 +19,6 @@ from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import check_one_named
 from vcorr.runner.unread_words import refuse_unread
 from vcorr.store.fingerprint import plain
-from vcorr.tracking.cost_reader import NO_QUERIES
 from vcorr.tracking.mask_carriers import CarriedByPoints, MaskCarrier, carry_by_patches, carry_by_sites
 from vcorr.tracking.propagated_masks import PropagatedMasks
 from vcorr.tracking.propagation_options import PropagationOptions

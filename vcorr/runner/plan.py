@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from vcorr.contract.origins import VideoOrigin
-from vcorr.contract.records import Mode, RunSettings
+from vcorr.contract.records import Clip, Mode, RunSettings
 from vcorr.plugins.registry import Registry
 from vcorr.runner.gaps import Gap, Gaps
 from vcorr.runner.guided import mark_sites
@@ -19,6 +20,7 @@ from vcorr.runner.identity import (
     track_fingerprint,
     tracker_identity,
 )
+from vcorr.runner.known_clip import describe_clip
 from vcorr.runner.live import Live, make_live
 from vcorr.runner.parts import Parts
 from vcorr.runner.plan_steps import (
@@ -55,6 +57,7 @@ class Plan:
         notes: sentences on what was chosen by default, and on what was asked for and does not apply.
         origin: the run that generated the videos; None if none did, or if the model adds noise to them.
         missing: what the run lacks. A plan with gaps is for a dry run only.
+        first: what the plan has read of the first clip (`describe_clip`); None if it could not be read.
         planned_with: the objects of the process that made the plan; not pickled.
     """
 
@@ -67,6 +70,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     missing: tuple[Gap, ...] = ()
     origin: VideoOrigin | None = None
+    first: Mapping[str, Any] | None = None
     planned_with: Live | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -135,7 +139,9 @@ class Plan:
         return {"predict": predict, "track": track, "score": score}
 
 
-def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: bool = False) -> Plan:
+def make_plan(
+    spec: RunSpec, registry: Registry, *, probing: bool = True, dry: bool = False, known: Clip | None = None
+) -> Plan:
     """Makes the plan of a spec.
 
     Args:
@@ -143,6 +149,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
         registry: the plugins in which names are looked up.
         probing: False if only videos are made: probes are then neither needed nor looked up.
         dry: True for a dry run: what is missing is kept in `Plan.missing` and is no error.
+        known: the first clip, if it need not be read.
 
     Raises:
         UsageError: an unknown name, an option or index out of range, or something that this version cannot do.
@@ -152,7 +159,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     check_all_words(spec)
     gaps = Gaps(collect=dry)
     model = find_model(spec, registry, gaps)
-    named = look_up(model, registry, gaps, probing=probing)
+    named = look_up(model, registry, gaps, probing=probing, known=known)
     mode, settings = choose_mode_and_settings(model, named, gaps)
     reading = fit_probes(model, named, mode, settings)
     hardware = choose_hardware(model.spec, gaps)
@@ -173,5 +180,6 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
         say_notes(model, named, parts, selection, identity, origin),
         gaps.found,
         origin,
+        describe_clip(named.clips.first),
         Live(reading.acting, named.clips.reader, model.card, named.guidance.made),
     )

@@ -106,8 +106,8 @@ class NamedParts:
     clips: FoundClips
 
 
-def look_up(model: FoundModel, registry: Registry, gaps: Gaps, *, probing: bool) -> NamedParts:
-    """Looks up data, probes, guidance, variants, metrics, sites and clips. probing: False if only videos are made."""
+def look_up(model: FoundModel, registry: Registry, gaps: Gaps, *, probing: bool, known: Clip | None) -> NamedParts:
+    """Looks up data, probes, guidance, variants, metrics, sites and clips. probing, known: as of `make_plan`."""
     spec, task = model.spec, model.task
     data = data_part(spec, model.part, registry, needs_image=model.needs_image)
     probes = probe_parts(spec, registry, model.adapter) if probing and not task.makes_videos else ()
@@ -116,7 +116,7 @@ def look_up(model: FoundModel, registry: Registry, gaps: Gaps, *, probing: bool)
     metrics = metric_parts(spec, registry, spec.task)
     check_columns(metrics)
     sites = choose_sites(model.adapter, spec.layers)
-    clips = _find_clips(spec, data, gaps)
+    clips = _find_clips(spec, data, gaps, known)
     if task.needs_tracks:
         check_data(data, clips.first)
     return NamedParts(data, probes, guidance, variants, metrics, sites, clips)
@@ -230,9 +230,9 @@ def say_notes(
     return (*notes, overlap) if overlap else notes
 
 
-def _find_clips(spec: RunSpec, data: Part, gaps: Gaps) -> FoundClips:
+def _find_clips(spec: RunSpec, data: Part, gaps: Gaps, known: Clip | None) -> FoundClips:
     check_limit(spec.limit)
     reader = gaps.fill("data", lambda: ClipReader(data), ClipReader(ABSENT_DATA))
     ids = () if gaps.lack("data") else choose_clips(reader, spec.limit, data.entry.label)
-    first = gaps.fill("data", lambda: first_clip(reader, ids), None)
+    first = gaps.fill("data", lambda: first_clip(reader, ids, known), None)
     return FoundClips(reader, ids, usual_clip(data) if gaps.lack("data") else first)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.records import NO_QUERIES
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import MasksPrediction, Predicted, Prepared
 from vcorr.runner.stored_masks import StoredMasks, clear_void
-from vcorr.tracking.cost_reader import NO_QUERIES
 
 
 def predict_masks(plan: Plan, prepared: Prepared) -> Predicted:

@@ -204,17 +204,18 @@ def _is_path(name: str) -> bool:
     return ":" not in name and ("/" in name or os.sep in name or Path(name).is_dir())
 
 
-def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
+def first_clip(dataset: ClipReader, clips: Sequence[str], known: Clip | None = None) -> Clip | None:
     """Returns the first of the clips that can be loaded, after checking the files of all of them.
 
-    None if there is none: the clips then fail later in the run.
+    None if there is none: the clips then fail later in the run. known: the first one, if it need not be loaded; a clip
+    with another id is of no use.
 
     Raises:
         PluginError, MissingError: the first clip, or the file of any clip, is not available.
         UsageError, StoreError: a file cannot be read, or does not hold what it should.
     """
-    first = None
-    for clip_id in clips:
+    first = known if known is not None and (known.id,) == tuple(clips[:1]) else None
+    for clip_id in clips if first is None else ():
         try:
             first = dataset.look_ahead(clip_id)
         except PartFailureError:

@@ -11,10 +11,12 @@ from typing import Any
 
 from vcorr.contract.errors import StoreError
 from vcorr.runner.cost import COST_KEY, total_cost
+from vcorr.runner.known_clip import FIRST_CLIP
 from vcorr.runner.plan import Plan
 from vcorr.runner.stage_facts import predict_facts, score_facts, storable, track_facts
 from vcorr.runner.worker import Report
 from vcorr.store import shards
+from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory
 
 
@@ -31,6 +33,7 @@ def facts_of(plan: Plan, run: RunDirectory, command: Sequence[str]) -> dict[str,
         **behind_predictions,
         **score_facts(plan.parts.metrics, plan.selection.variants, plan.spec.metric_names),
         **track_facts(plan),
+        FIRST_CLIP: plain(plan.first),
         "notes": list(plan.notes),
         "fingerprints": plan.fingerprints(),
         "git": _git_revision(),

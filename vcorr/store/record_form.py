@@ -70,6 +70,21 @@ _CONTEXT = _mapping(
         "cfg": _NUMBER_OR_NULL,
     }
 )
+_FIRST_CLIP: Form = {
+    **_mapping(
+        {
+            "id": _TEXT,
+            "prompt": _TEXT,
+            "fps": {"type": "number", "minimum": 0, "maximum": 1e9},
+            "stills": _FLAG,
+            "size": {"type": ["array", "null"], "items": _COUNT, "description": "frames, height and width, or null"},
+            "last_query": _COUNT_OR_NULL,
+            "tracks": {**_mapping({"tracker": _TEXT, "version": _COUNT}), **_MAPPING_OR_NULL},
+        },
+        required=("id", "prompt", "fps", "stills", "size", "last_query", "tracks"),
+    ),
+    **_MAPPING_OR_NULL,
+}
 _COST: Form = {
     **_mapping({}, required=("clips", "seconds_per_clip", "seconds_per_point")),
     **_MAPPING_OR_NULL,
@@ -110,6 +125,7 @@ RECORD_FORM = _mapping(
         "tracker": _TRACKER,
         "reference": _REFERENCE,
         "metrics_asked": _TEXTS,
+        "first_clip": _FIRST_CLIP,
         "notes": _TEXTS,
         "clip_notes": _TEXTS,
         "fingerprints": _mapping_of(_TEXT),

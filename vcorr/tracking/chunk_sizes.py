@@ -10,9 +10,8 @@ from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.protocols import VideoModel
-from vcorr.contract.records import Clip, Site
+from vcorr.contract.records import NO_QUERIES, Clip, Site
 from vcorr.tracking.chunk_plans import Chunk
-from vcorr.tracking.cost_reader import NO_QUERIES
 from vcorr.tracking.track_options import TrackOptions
 
 MOST_AT_ONCE = 16

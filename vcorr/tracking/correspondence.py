@@ -19,7 +19,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.protocols import VideoModel
-from vcorr.contract.records import Clip, Queries, RunSettings, Site, Tracks
+from vcorr.contract.records import NO_QUERIES, Clip, Queries, RunSettings, Site, Tracks
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.data.video_sizes import resize_video
 from vcorr.functional.query_points import QueryPoints
@@ -27,7 +27,7 @@ from vcorr.functional.token_costs import join_costs
 from vcorr.metrics.timemap import to_frames
 from vcorr.tracking.chunk_plans import Chunk, plan_chunks
 from vcorr.tracking.chunk_sizes import ChunkSizes
-from vcorr.tracking.cost_reader import NO_QUERIES, ChunkCosts, read_chunk, takes_costs
+from vcorr.tracking.cost_reader import ChunkCosts, read_chunk, takes_costs
 from vcorr.tracking.followed_site import ReadAt, SiteFacts
 from vcorr.tracking.frame_reader import Followed, FrameRead, FrameReader, Piece
 from vcorr.tracking.track_options import TrackOptions

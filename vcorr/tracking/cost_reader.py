@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +20,9 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import LEAST_ROUND_TRIP, Renoise
 from vcorr.contract.probe_protocols import Probe, TokenCosts
 from vcorr.contract.protocols import VideoModel
-from vcorr.contract.records import HEAD_MEAN, Clip, Queries, RunSettings, Site
+from vcorr.contract.records import HEAD_MEAN, NO_QUERIES, Clip, RunSettings, Site
 from vcorr.contract.variants import Switches
 from vcorr.functional.query_points import QueryPoints
-
-NO_QUERIES = Queries.at(np.zeros((0, 2), np.float32))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ from vcorr.baselines.tokens import TokenSearch, token_pixels
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.protocols import Tracker, VideoModel
-from vcorr.contract.records import Clip, RunSettings
+from vcorr.contract.records import NO_QUERIES, Clip, RunSettings
 from vcorr.data.video_sizes import resize_video
 from vcorr.functional.token_costs import NearestTokens
-from vcorr.tracking.cost_reader import NO_QUERIES
 from vcorr.tracking.followed_site import SiteFacts
 from vcorr.tracking.label_propagation import enlarge_labels, propagate_labels, share_labels
 from vcorr.tracking.moved_masks import check_mask, move_masks

@@ -35,7 +35,7 @@ def list_(kind: str | None, results: Path, as_json: bool) -> None:
       vcorr list plugins     every plugin with its version, state and reason
       vcorr list runs        every run below runs/, with its status
     """
-    from vcorr.cli.views import render
+    from vcorr.cli.views import listing_view
 
     if kind == RUNS:
         _list_runs(results, as_json)
@@ -48,20 +48,20 @@ def list_(kind: str | None, results: Path, as_json: bool) -> None:
         return
     for name, rows in found.items():
         if rows:
-            console().print(render.listing(name, rows))
+            console().print(listing_view.listing(name, rows))
     if kind and not found[kind]:
         say(f"No plugin brings {kind}.")
 
 
 def _list_runs(folder: Path, as_json: bool) -> None:
     from vcorr.analysis.run_list import list_runs
-    from vcorr.cli.views import render
+    from vcorr.cli.views import listing_view
 
     rows = list_runs(folder)
     if as_json:
         print_json(rows)
     elif rows:
-        console().print(render.runs_table(rows))
+        console().print(listing_view.runs_table(rows))
     else:
         say(f"No runs in {folder}. Another folder: vcorr list runs --results DIR")
 
@@ -86,7 +86,7 @@ def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
       vcorr show model tiny
       vcorr show run runs/3f2a81c09d17 --metric pck_8
     """
-    from vcorr.cli.views import render
+    from vcorr.cli.views import listing_view
 
     if kind == RUN:
         _show_run(Path(name), metric, as_json)
@@ -98,9 +98,9 @@ def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
         print_json(facts)
     else:
         options = facts.pop("options", {})
-        console().print(render.facts(facts))
+        console().print(listing_view.facts(facts))
         if options:
-            console().print(render.options_table(kind, options))
+            console().print(listing_view.options_table(kind, options))
 
 
 def _show_run(path: Path, metric: str | None, as_json: bool) -> None:

@@ -116,7 +116,8 @@ def carry_out(
 
     given: values of flags by their field of the spec. assignments: of `--set`. The others are as the flags.
     """
-    plan = plan_run(given, assignments, config=config, dry=dry_run)
+    may_answer = not dry_run and reuse != "never"
+    plan = plan_run(given, assignments, config=config, dry=dry_run, out=out if may_answer else None)
     if dry_run:
         return say_plan(plan, out, as_json)
     outcome = execute_shown(plan, out, reuse)
@@ -125,20 +126,30 @@ def carry_out(
 
 
 def plan_run(
-    given: Mapping[str, Any], assignments: Sequence[str], *, config: str | None = None, dry: bool = False
+    given: Mapping[str, Any],
+    assignments: Sequence[str],
+    *,
+    config: str | None = None,
+    dry: bool = False,
+    out: Path | None = None,
 ) -> Plan:
-    """Returns the plan of a run; raises as `build_spec` and `make_plan`. The arguments are as of `carry_out`."""
+    """Returns the plan of a run; raises as `build_spec` and `make_plan`. The arguments are as of `carry_out`.
+
+    out: the folder in which a finished run may be the answer; None if none may.
+    """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.plugins.recipes import config_path
     from vcorr.plugins.registry import installed
     from vcorr.runner.plan import make_plan
+    from vcorr.runner.plan_again import plan_again
     from vcorr.runner.spec import build_spec, naming_file
 
     quiet_libraries()
     file = config_path(config, installed()) if config else None
     spec = build_spec(given, config_file=file, assignments=assignments)
     with naming_file(file, given, assignments):
-        return make_plan(spec, installed(), dry=dry)
+        finished = plan_again(spec, installed(), out) if out is not None else None
+        return finished or make_plan(spec, installed(), dry=dry)
 
 
 def say_plan(plan: Plan, out: Path, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from vcorr.cli.views import render, terminal
+from vcorr.cli.views import listing_view, terminal
 from vcorr.cli.views.terminal import cell
 from vcorr.contract.noun_counts import say_count
 from vcorr.data.clip_row import FAILED, OK, RANDOM_NOTE, REJECTED, ClipRow
@@ -75,7 +75,7 @@ def describe_dataset(folder: DatasetFolder, rows: Sequence[ClipRow]) -> Renderab
     """Builds the view of a dataset: facts, clips, and the clips that were not kept."""
     usable = [row for row in rows if row.status == OK]
     odd = [row for row in rows if row.status != OK]
-    parts: list[RenderableType] = [render.facts(_facts(folder, rows)), ""]
+    parts: list[RenderableType] = [listing_view.facts(_facts(folder, rows)), ""]
     if usable:
         title = f"Clips{_of(usable)}"
         parts.append(_clips(usable[:CLIPS_SHOWN], title=title, column="prompt"))

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from vcorr.cli.views.site_tables import say_findings, say_unscored
-from vcorr.cli.views.table_width import Column, Fitted, fit_columns, shorten
 from vcorr.cli.views.terminal import cell, console, duration, number, say
 from vcorr.contract.noun_counts import say_count
-from vcorr.contract.tasks import CORRESPONDENCE
-from vcorr.contract.visible_text import escape_line
 
 if TYPE_CHECKING:
     from vcorr.bench.executor_speed import ExecutorSpeed
@@ -113,122 +108,6 @@ def scores_dict(found: Findings, sites: Sequence[SiteSummary] | None = None) -> 
         **({} if sites is None else {"sites": [s.to_dict() for s in sites]}),
         "without_skill": [one.to_dict() for one in found.without_skill],
     }
-
-
-# ---------------------------------------------------------------------------------------------------------- list, show
-
-
-LISTING_WIDTH = 100
-"""Least width in characters at which lists say which plugin an entry is from."""
-
-
-def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Builds the table of one kind of entries, or of the plugins."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=kind, title_justify="left", title_style="bold")
-    if kind == "plugins":
-        for name in ("plugin", "version", "state", "provides"):
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            provides = _lines(row["reasons"] or [f"{len(row['provides'])} entries"])
-            table.add_row(cell(_plugin_name(row)), cell(row["version"]), _state(row["state"]), provides)
-        return table
-    wide = console().width >= LISTING_WIDTH
-    licensed = any("licence" in row for row in rows)
-    names = ("name", "summary", *(["licence"] if licensed else []), *(["plugin"] if wide else []))
-    longest = max(console().width // 3, 8)
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name in ("name", "plugin"))
-    for row in rows:
-        cells = {name: cell(str(row[name])) for name in names}
-        cells["name"] = cell(shorten(escape_line(row["name"]), longest), style="bold")
-        table.add_row(*cells.values())
-    return Fitted(table, frozenset(names), () if wide else ("plugin",)).with_notes()
-
-
-def runs_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Builds the table of runs, then a line per run that cannot be read."""
-    columns = (
-        Column("run", is_name=True),
-        Column("status", is_name=True),
-        Column("model", is_name=True),
-        Column("probes", is_name=True),
-        Column("data", is_name=True, gives_way=2),
-        Column("mode", is_name=True, gives_way=1),
-        Column("clips"),
-        Column("failed"),
-        Column("started", is_name=True, gives_way=0),
-    )
-    cells = [[_run_cell(row, column.name) for column in columns] for row in rows]
-    reasons = [cell(f"{row['run']}: {row['reason']}", style="red") for row in rows if row["reason"]]
-    return fit_columns(console(), "runs", columns, cells).with_notes(*reasons)
-
-
-def _run_cell(row: Mapping[str, Any], name: str) -> Text:
-    value = row[name] if name != "mode" or row["task"] == CORRESPONDENCE else row["task"]
-    return cell(", ".join(value) if isinstance(value, list) else "–" if value in (None, "") else value)
-
-
-def facts(values: Mapping[str, Any]) -> RenderableType:
-    """Builds indented lines from nested facts."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            table.add_row(cell(key, style="bold"), "")
-            for inner, v in value.items():
-                table.add_row(cell(f"  {inner}"), _fact(v))
-        else:
-            table.add_row(cell(key), _fact(value))
-    return table
-
-
-def options_table(kind: str, options: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    """Builds the options of an entry: the explanation, and under it allowed values, unit and default."""
-    part = "data" if kind == "dataset" else kind
-    table = Table(box=None, show_header=False, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = f"options (--set {part}.NAME=VALUE)"
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, facts in options.items():
-        unit = f", in {facts['unit']}" if facts["unit"] else ""
-        line = cell(f"{facts['allowed']}{unit}; default {_default(facts['default'])}", style="dim")
-        table.add_row(cell(f"  {name}"), Text("\n").join([cell(facts["explanation"]), line]))
-    return table
-
-
-def _default(value: Any) -> str:
-    """Returns a default as `--set` takes it."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return "''" if value == "" else "{}" if value == {} else _inline(value)
-
-
-def _fact(value: Any) -> Text:
-    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
-        return _lines([_inline(v) for v in value])
-    return cell(_inline(value))
-
-
-def _lines(texts: Iterable[str]) -> Text:
-    return Text("\n".join(map(escape_line, texts)))
-
-
-def _inline(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_inline(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        return ", ".join(_inline(v) for v in value)
-    return str(value)
-
-
-def _plugin_name(row: Mapping[str, Any]) -> str:
-    same = row["name"] == row["distribution"]
-    return str(row["distribution"]) if same else f"{row['distribution']} ({row['name']})"
-
-
-def _state(state: str) -> Text:
-    return cell(state, style={"ok": "green", "warning": "yellow", "broken": "red"}.get(state, "dim"))
 
 
 # --------------------------------------------------------------------------------------------------------------- doctor

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from vcorr.analysis.comparable import earlier_scoring_note
-from vcorr.cli.views import render, terminal
+from vcorr.cli.views import listing_view, render, terminal
 from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, Row, fit_table
@@ -44,7 +44,7 @@ _THRESHOLDS_SHOWN = 9
 def overview(found: Overview) -> None:
     """Prints the settings of a run, its best sites, how stable their ranking is, and scores by strata."""
     out = terminal.console()
-    out.print(render.facts({name: value for name, value in _facts(found).items() if value not in ([], "")}))
+    out.print(listing_view.facts({name: value for name, value in _facts(found).items() if value not in ([], "")}))
     out.print()
     say_findings(out, found.findings)
     say_unscored(out, found.findings.unscored, len(found.facts.clips) + len(found.facts.untracked))
