@@ -22,7 +22,7 @@ CHANGES = {
     "torch's TF32 of convolutions": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
     "the locale": lambda: locale.setlocale(locale.LC_NUMERIC, "C.UTF-8"),
     "environment variables": lambda: os.environ.pop("PATH"),
-    "sys.path": sys.path.clear,
+    "sys.path": lambda: sys.path.clear(),  # noqa: PLW0108  # the list may be exchanged after this line
     "the filters of warnings": lambda: warnings.filterwarnings("ignore", message="nothing"),
 }
 

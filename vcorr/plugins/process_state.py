@@ -162,8 +162,8 @@ def keep_settings() -> Iterator[list[str]]:
     back too, and not listed: drawing from them is no fault.
     """
     before = {setting.name: setting.read() for setting in _settings()}
+    generators = _generators()  # which may import a part of numpy
     modules = len(sys.modules)
-    generators = _generators()
     changed: list[str] = []
     try:
         yield changed
