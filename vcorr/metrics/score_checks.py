@@ -40,6 +40,9 @@ def check_declaration(metric: Any) -> None:
         raise PluginError(f"lower must be a number below upper, got {show_value(ends[0])} and {show_value(ends[1])}.")
 
 
+_WRONG_COUNT = "The n of {name} must be a whole number of at least 0, got {n}."
+
+
 def check_scores(metric: object, found: Any) -> dict[str, Score]:
     """Checks what a metric returned, and returns it with plain numbers.
 
@@ -64,10 +67,11 @@ def _check_score(name: str, score: Any, declared: MetricBase) -> Score:
         raise PluginError(f"{name} must be a vcorr.Score, got {show_value(score)}.")
     value: Any = score.value
     n: Any = score.n
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise PluginError(f"The value of {name} must be a number, got {show_value(value)}.")
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
-        raise PluginError(f"The n of {name} must be a whole number of at least 0, got {show_value(n)}.")
+    is_plain = type(value) is float and type(n) is int  # as nearly always; the tests below take longer than a metric
+    if not is_plain:
+        _check_kinds(name, value, n)
+    if n < 0:
+        raise PluginError(_WRONG_COUNT.format(name=name, n=show_value(n)))
     if int(n) > MOST_ITEMS:
         raise PluginError(f"The n of {name} is {n}; a table holds {MOST_ITEMS} at most.")
     number = float(value)
@@ -76,7 +80,15 @@ def _check_score(name: str, score: Any, declared: MetricBase) -> Score:
             f"The value of {name} is {number:g}, outside the range of the metric, {declared.lower:g} to "
             f"{declared.upper:g}."
         )
-    return Score(number, int(n))
+    return score if is_plain else Score(number, int(n))
+
+
+def _check_kinds(name: str, value: Any, n: Any) -> None:
+    """Raises PluginError if a value or a count is no number of its kind."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise PluginError(f"The value of {name} must be a number, got {show_value(value)}.")
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
+        raise PluginError(_WRONG_COUNT.format(name=name, n=show_value(n)))
 
 
 def check_rules(metric: Any, reference: Tracks, grid: TokenGrid, tracks: Floats, scores: Mapping[str, Score]) -> Rules:

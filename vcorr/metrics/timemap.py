@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +42,24 @@ def frame_map(grid: TokenGrid, video_frames: int | None = None, *, variant: Vari
         video_frames: T, number of video frames; None for the grid's own.
         variant: "corrected", "difftrack" or `Switches` (`time_map`).
     """
+    is_stretched = switches_of(variant).time_map == "stretched"
+    if video_frames is not None and type(video_frames) is not int:
+        return _make_map(grid, video_frames, is_stretched)  # which refuses what is no number of frames
+    return _keep_map(grid, video_frames, is_stretched)
+
+
+@functools.lru_cache(maxsize=64)
+def _keep_map(grid: TokenGrid, video_frames: int | None, is_stretched: bool) -> FrameMap:
+    """Returns the map, made once per grid: a clip is scored at thousands of sites with one grid."""
+    made = _make_map(grid, video_frames, is_stretched)
+    for values in (made.before, made.after, made.fraction):
+        values.flags.writeable = False
+    return made
+
+
+def _make_map(grid: TokenGrid, video_frames: int | None, is_stretched: bool) -> FrameMap:
     weights = grid.time_weights(video_frames)
-    if switches_of(variant).time_map == "stretched":
+    if is_stretched:
         return _stretch(grid.frames, len(weights))
     before = (weights > 0).argmax(axis=1)
     fraction = 1.0 - weights[np.arange(len(weights)), before]

@@ -31,7 +31,7 @@ def plan_again(spec: RunSpec, registry: Registry, out: Path) -> Plan | None:
     Raises:
         UsageError, PluginError, MissingError: as `make_plan`.
     """
-    for run, record in _finished_runs(out, storable({"spec": plain(spec)})["spec"]):
+    for run, record in _find_finished(out, storable({"spec": plain(spec)})["spec"]):
         try:
             first = outline_clip(record[FIRST_CLIP])
         except (KeyError, TypeError, ValueError, UsageError):
@@ -42,7 +42,7 @@ def plan_again(spec: RunSpec, registry: Registry, out: Path) -> Plan | None:
     return None
 
 
-def _finished_runs(out: Path, spec: Mapping[str, Any]) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
+def _find_finished(out: Path, spec: Mapping[str, Any]) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
     """Yields complete runs of this spec below `out`, with their records."""
     words = json.dumps(spec["model"], ensure_ascii=False)
     for path in sorted(out.glob(f"*/{RECORD}")):

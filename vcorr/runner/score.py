@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -41,11 +41,15 @@ from vcorr.runner.unpacking import (
     variant_of,
 )
 from vcorr.store.arrow_rows import rows_of
-from vcorr.store.columns import NAN
-from vcorr.store.schema import ScoreRow
+from vcorr.store.columns import NAN, RowGroup, groups_to_table
+from vcorr.store.schema import SCORES, ScoreRow
 
 _ROUNDING = 1e-6
 """A share may differ by so much from the share that the rule of its column gives."""
+
+
+Columns = Mapping[str, Any]
+"""Some columns of one row."""
 
 
 class _Bounds(NamedTuple):
@@ -81,7 +85,32 @@ def score_clip(
     tracks: pa.Table,
     masks: StoredMasks | None = None,
 ) -> list[ScoreRow]:
-    """Returns the rows of a clip's scores shard, each with value, floor and ceiling. masks: of a run of propagation.
+    """Returns the rows of a clip's scores shard; arguments as of `score_groups`."""
+    groups = score_groups(context, judges, predictions, tracks, masks)
+    return [ScoreRow(**group.shared, **one) for group in groups for one in group.each]
+
+
+def score_table(
+    context: RowContext,
+    judges: Sequence[Judge],
+    predictions: pa.Table,
+    tracks: pa.Table,
+    masks: StoredMasks | None = None,
+) -> pa.Table:
+    """Returns the table of a clip's scores shard; arguments as of `score_groups`."""
+    return groups_to_table(score_groups(context, judges, predictions, tracks, masks), ScoreRow, SCORES)
+
+
+def score_groups(
+    context: RowContext,
+    judges: Sequence[Judge],
+    predictions: pa.Table,
+    tracks: pa.Table,
+    masks: StoredMasks | None = None,
+) -> list[RowGroup]:
+    """Returns the rows of a clip's scores shard, grouped by prediction, each with value, floor and ceiling.
+
+    masks: of a run of propagation.
 
     There is one row per prediction, variant that the prediction serves, and score of a metric.
 
@@ -93,19 +122,20 @@ def score_clip(
     clip_id = rows[0]["clip"] if rows else ""
     failed = next((row for row in rows if row["status"] == STATUS_FAILED), None)
     if failed is not None:
-        return [empty_row(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
+        return [_empty_group(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
     if not tracks.num_rows:
-        return [empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
+        return [_empty_group(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
     round_trip = rows[0]["round_trip"]
     if round_trip < LEAST_ROUND_TRIP:
         why = f"the round trip of mode invert is {round_trip:.1f} dB, under {LEAST_ROUND_TRIP:g}"
-        row = empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
-        return [replace(row, round_trip=round_trip)]
+        group = _empty_group(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
+        return [group._replace(each=[{"round_trip": round_trip}])]
     stored = rows_of(tracks)[0]
     scorers = [ClipScorer(judge, stored, masks) for judge in judges]
-    scored = [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
+    found = [scorer.score(context, prediction) for prediction in rows for scorer in scorers]
     why = "no metric scores what the probes predict"
-    return scored or [empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)]
+    scored = [group for group in found if group.each]
+    return scored or [_empty_group(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)]
 
 
 def make_failed_row(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, error: str) -> ScoreRow:
@@ -134,48 +164,53 @@ class ClipScorer:
         self._bounds: dict[tuple[str, Readout, str], _Bounds] = {}
         self._track_floors: Mapping[str, Versioned] | None = None
 
-    def rows(self, context: RowContext, prediction: Stored) -> Iterable[ScoreRow]:
-        """Yields the rows of one prediction; none if it was read under a variant that cannot serve this one."""
+    def rows(self, context: RowContext, prediction: Stored) -> list[ScoreRow]:
+        """Returns the rows of `score`, each by itself."""
+        group = self.score(context, prediction)
+        return [ScoreRow(**group.shared, **one) for one in group.each]
+
+    def score(self, context: RowContext, prediction: Stored) -> RowGroup:
+        """Returns the rows of one prediction; none if it was read under a variant that cannot serve this one."""
         read = variant_of(prediction)
         if not serves(prediction["kind"], prediction["layer"], read, self._variant):
-            return
+            return RowGroup({}, ())
         grid = self._grid(prediction["grid"])
-        common = {**run_columns(context, self._variant), **self._clip_columns, **site_columns(prediction, grid)}
+        shared = {**run_columns(context, self._variant), **self._clip_columns, **site_columns(prediction, grid)}
         if prediction["kind"] == MASKS:
-            yield from self._score_masks(common)
-            return
+            return RowGroup({**shared, "query_frame": 0}, list(self._score_masks()))
+        return RowGroup(shared, list(self._score_points(prediction, grid)))
+
+    def _score_points(self, prediction: Stored, grid: TokenGrid) -> Iterator[Columns]:
+        """Yields the scores of a prediction about points: of an attention summary, or of positions."""
         if prediction["kind"] == ROWS:
-            yield from self._attention(common, unpack_rows(prediction, grid), grid)
+            yield from self._attention(unpack_rows(prediction, grid), grid)
             return
         answer = unpack_positions(prediction, grid)
         self._check(prediction, grid, answer.xy)
         asked_in = self._reference.asked_in
         xy = to_frames(answer.xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
         if self._of_positions:
-            yield from self._positions(common, prediction, grid, xy)
+            yield from self._positions(prediction, grid, xy)
         if self._of_tracks:
-            yield from self._tracks(common, answer, xy)
+            yield from self._tracks(answer, xy)
 
-    def _positions(
-        self, common: dict[str, Any], prediction: Stored, grid: TokenGrid, xy: NDArray[np.float32]
-    ) -> Iterable[ScoreRow]:
+    def _positions(self, prediction: Stored, grid: TokenGrid, xy: NDArray[np.float32]) -> Iterator[Columns]:
         """Yields the scores of positions (N, T, 2) in every frame, with floors and ceilings."""
         read = variant_of(prediction).values
         floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read)
         for name, (score, version) in self._score(xy, grid, columns=floors.keys()).items():
             bounds = _limit_columns(name, floors, ceilings)
             _check_reachable(prediction, name, score.value, bounds)
-            yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
+            yield {**bounds, **score_columns(name, score, version)}
 
-    def _score_masks(self, common: dict[str, Any]) -> Iterable[ScoreRow]:
+    def _score_masks(self) -> Iterator[Columns]:
         """Yields the scores of masks. The floor of an accuracy is the score of the given mask in every frame."""
         assert self._masks is not None  # a run of propagation has them
-        common = {**common, "query_frame": 0}
         floors = self._ask_of_masks(repeat_given(self._masks.reference))
         for name, (score, version) in self._ask_of_masks(self._masks.predicted, columns=floors.keys()).items():
             is_accuracy = name.partition(STRATUM_MARK)[0] in self._accuracies(self._of_masks)
             bounds = _limit_accuracy(floors[name].score.value) if is_accuracy else {}
-            yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
+            yield {**bounds, **score_columns(name, score, version)}
 
     def _ask_of_masks(self, predicted: NDArray[np.uint8], *, columns: Set[str] | None = None) -> dict[str, Versioned]:
         """Returns the scores of labels (T, H, W) by the metrics of masks; see `_score`."""
@@ -188,7 +223,7 @@ class ClipScorer:
         ]
         return join(found)
 
-    def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
+    def _attention(self, rows: RowsPrediction, grid: TokenGrid) -> Iterator[Columns]:
         """Yields the scores of an attention summary, which have neither floor nor ceiling."""
         lock_arrays(rows)
         found = [
@@ -196,9 +231,9 @@ class ClipScorer:
             for one in self._of_rows
         ]
         for name, (score, version) in join(found).items():
-            yield ScoreRow(**common, **score_columns(name, score, version))
+            yield score_columns(name, score, version)
 
-    def _tracks(self, common: dict[str, Any], answer: Prediction, xy: NDArray[np.float32]) -> Iterable[ScoreRow]:
+    def _tracks(self, answer: Prediction, xy: NDArray[np.float32]) -> Iterator[Columns]:
         """Yields the scores of positions (N, T, 2) and their visibility. Accuracies have a floor, and the ceiling 1."""
         floors = self._floors_of_tracks()
         for name, (score, version) in self._score_tracks(
@@ -206,7 +241,7 @@ class ClipScorer:
         ).items():
             accuracies = self._accuracies(self._of_tracks)
             bounds = _limit_accuracy(floors[name].score.value) if name in accuracies else {}
-            yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
+            yield {**bounds, **score_columns(name, score, version)}
 
     def _floors_of_tracks(self) -> Mapping[str, Versioned]:
         """Returns the scores of zero motion: every point stays at its query, visible in every frame."""
@@ -356,6 +391,11 @@ def score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
         "metric_version": version,
         "scoring_version": SCORING_VERSION,
     }
+
+
+def _empty_group(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> RowGroup:
+    """Returns the only row of a clip without scores; see `empty_row`."""
+    return RowGroup({**run_columns(context, variant), "clip": clip_id, "status": status, "error": error}, [{}])
 
 
 def empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> ScoreRow:

@@ -23,8 +23,9 @@ from vcorr.runner.row_words import STATUS_FAILED, STATUS_OK
 from vcorr.runner.run_tasks.clip_stages import find_stages
 from vcorr.runner.stage_facts import common_columns, score_facts
 from vcorr.store import shards
+from vcorr.store.columns import to_table
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import ScoreRow
+from vcorr.store.schema import SCORES
 
 _NO_CONFIDENCE = (
     "metric.visible_above has no effect: these tracks have no confidence, so a point is visible where the tracker says "
@@ -97,23 +98,19 @@ class ShardScorer:
         if self._asks_confidence and _lacks_confidence(predictions):
             self._asks_confidence = False  # one sentence for all clips
             self._notes.append(_NO_CONFIDENCE)
-        error = ""
+        error, stages = "", find_stages(self.context.task)
         try:
             with self._changes.watch():
-                rows = self._score_rows(predictions, tracks)
+                scored = stages.score(self.run, self.context, self.judges, predictions, tracks)
         except (PartFailureError, UsageError, NumericalError) as failed:
             if not failed.raised_by:  # of no metric: two metrics give one column, for instance
                 raise
             error = error_code(failed)
-            rows = [score.make_failed_row(self.context, self.judges, predictions, error)]
+            scored = to_table([score.make_failed_row(self.context, self.judges, predictions, error)], SCORES)
         path = (into or self.run.path / "scores") / name
-        clip = shards.stamp_of(predictions).clip or (rows[0].clip if rows else "")
-        shards.write_shard(path, "scores", rows, self.fingerprint, clip=clip, facts=self.facts)
+        clip = shards.stamp_of(predictions).clip or (scored["clip"][0].as_py() if scored.num_rows else "")
+        shards.write_table_shard(path, "scores", scored, self.fingerprint, clip=clip, facts=self.facts)
         return error
-
-    def _score_rows(self, predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
-        stages = find_stages(self.context.task)
-        return stages.score(self.run, self.context, self.judges, predictions, tracks)
 
     def has_scored(self, name: str) -> bool:
         """Returns whether the run holds scores of the clip that belong to the plan, and no metric failed."""

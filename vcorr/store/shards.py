@@ -80,12 +80,26 @@ def write_shard(
     clip: str = "",
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes rows as one shard: a temporary file in the same folder, then a rename.
+    """Writes rows as one shard; see `write_table_shard`. rows: of that table."""
+    data = to_table(rows, schemas.schema(table))
+    write_table_shard(path, table, data, fingerprint, clip=clip, facts=facts)
+
+
+def write_table_shard(
+    path: Path,
+    table: schemas.TableName,
+    data: pa.Table,
+    fingerprint: str,
+    *,
+    clip: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a table as one shard: a temporary file in the same folder, then a rename.
 
     Args:
         path: the file.
         table: name of the table.
-        rows: rows of that table.
+        data: its rows, in the columns of that table.
         fingerprint: fingerprint of the stage that writes.
         clip: id of the clip.
         facts: what run.json says about the stage, as plain values.
@@ -95,7 +109,7 @@ def write_shard(
     """
     layout = schemas.schema(table, fingerprint)
     stamp = {schemas.CLIP_KEY: clip, schemas.FACTS_KEY: _facts_text(facts or {})}
-    _write_table(path, to_table(rows, layout.with_metadata({**layout.metadata, **stamp})), pa.Codec("zstd"))
+    _write_table(path, data.replace_schema_metadata({**layout.metadata, **stamp}), pa.Codec("zstd"))
 
 
 def write_packed(path: Path, tables: Sequence[pa.Table], fingerprint: str) -> None:

@@ -9,6 +9,7 @@ import click
 
 from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.bench_kernels import kernels
+from vcorr.cli.commands.bench_scoring import score
 from vcorr.cli.views.terminal import console, plain_rows, print_json, say
 
 if TYPE_CHECKING:
@@ -271,3 +272,4 @@ def _show(found: Sequence[Any], table: Callable[[Any], RenderableType], *, as_js
 
 
 bench.add_command(kernels)
+bench.add_command(score)

@@ -135,7 +135,7 @@ def plan_run(
 ) -> Plan:
     """Returns the plan of a run; raises as `build_spec` and `make_plan`. The arguments are as of `carry_out`.
 
-    out: the folder in which a finished run may be the answer; None if none may.
+    out: the folder in which a finished run of the same spec is looked for; None to plan anew.
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.plugins.recipes import config_path

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vcorr.bench.executor_speed import ExecutorSpeed
     from vcorr.bench.guidance_cost import GuidanceCost
     from vcorr.bench.overhead import Overhead
+    from vcorr.bench.scoring_cost import CommandCost
     from vcorr.bench.tracking_cost import TrackingCost
     from vcorr.cli.diagnosis import Finding
     from vcorr.runner.coordinator import Outcome
@@ -192,3 +193,17 @@ def tracking_cost_table(found: Sequence[TrackingCost]) -> RenderableType:
         table.add_row(cell(one.model), *counts, number(one.pass_ms, 1), number(one.track_ms, 1), number(one.ratio, 3))
     failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
     return Group(table, *failed)
+
+
+def scoring_cost_table(found: Sequence[CommandCost], clips: int, sites: int) -> RenderableType:
+    """Builds one row per command that `vcorr bench score` measured, on runs of so many clips and sites."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=f"runs of {clips} clips x {sites} sites", title_justify="left"
+    )
+    table.add_column("command")
+    for name in ("rows", "seconds", "CPU seconds", "rows per second", "peak GiB"):
+        table.add_column(name, justify="right")
+    for one in found:
+        times = (number(one.seconds, 1), number(one.cpu_seconds, 1))
+        table.add_row(one.command, f"{one.rows:,}", *times, f"{one.rows_per_second:,.0f}", number(one.peak_gib, 2))
+    return table

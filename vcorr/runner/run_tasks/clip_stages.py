@@ -16,9 +16,9 @@ from vcorr.runner.judges import Judge
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import ClipFacts, Predicted, Prepared, predict_clip, prediction_rows
 from vcorr.runner.run_tasks.task_table import find_task
-from vcorr.runner.score import RowContext, score_clip
+from vcorr.runner.score import RowContext, score_table
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import PredictionRow, ScoreRow, TrackRow
+from vcorr.store.schema import PredictionRow, TrackRow
 
 
 class ClipStages:
@@ -60,9 +60,9 @@ class ClipStages:
 
     def score(
         self, run: RunDirectory, context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table
-    ) -> list[ScoreRow]:
-        """Returns the rows of a clip's scores shard; arguments and errors as of `score.score_clip`."""
-        return score_clip(context, judges, predictions, tracks)
+    ) -> pa.Table:
+        """Returns the table of a clip's scores shard; arguments and errors as of `score.score_groups`."""
+        return score_table(context, judges, predictions, tracks)
 
 
 def find_stages(task: str) -> ClipStages:

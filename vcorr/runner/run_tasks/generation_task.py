@@ -25,8 +25,9 @@ from vcorr.runner.track import read_video, rows_of_both_ways
 from vcorr.runner.tracking import refuse_propagating, refuse_tracking
 from vcorr.runner.tracking_site import SitedSpec
 from vcorr.runner.video_scoring import score_video_clip
+from vcorr.store.columns import to_table
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import PredictionRow, ScoreRow, TrackRow
+from vcorr.store.schema import SCORES, PredictionRow, TrackRow
 
 
 class GenerationTask(RunTask):
@@ -68,6 +69,7 @@ class GenerationStages(ClipStages):
 
     def score(
         self, run: RunDirectory, context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table
-    ) -> list[ScoreRow]:
+    ) -> pa.Table:
         """Scores the video of a clip; raises as `score_video_clip`."""
-        return score_video_clip(context, judges, predictions, tracks, functools.partial(read_video, run))
+        rows = score_video_clip(context, judges, predictions, tracks, functools.partial(read_video, run))
+        return to_table(rows, SCORES)

@@ -23,13 +23,13 @@ from vcorr.runner.predicted_masks import predict_masks
 from vcorr.runner.row_words import STATUS_OK
 from vcorr.runner.run_data import ClipReader
 from vcorr.runner.run_tasks.one_site_task import OneSiteStages, OneSiteTask
-from vcorr.runner.score import RowContext, score_clip
+from vcorr.runner.score import RowContext, score_table
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stored_masks import check_masks, keep_masks, read_masks
 from vcorr.runner.track import row_without_points
 from vcorr.runner.tracking import Propagation, check_reads_videos
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import ScoreRow, TrackRow
+from vcorr.store.schema import TrackRow
 
 
 class PropagationTask(OneSiteTask):
@@ -82,8 +82,8 @@ class PropagationStages(OneSiteStages):
 
     def score(
         self, run: RunDirectory, context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table
-    ) -> list[ScoreRow]:
-        """Scores the masks of a clip; one that failed has none. Raises as `score_clip` and `read_masks`."""
+    ) -> pa.Table:
+        """Scores the masks of a clip; one that failed has none. Raises as `score_table` and `read_masks`."""
         is_made = predictions["status"][0].as_py() == STATUS_OK
         masks = read_masks(run, str(predictions["clip"][0].as_py())) if is_made else None
-        return score_clip(context, judges, predictions, tracks, masks)
+        return score_table(context, judges, predictions, tracks, masks)
