@@ -197,14 +197,14 @@ def guidance_cost(
 @click.option("--model", "-m", required=True, metavar="NAME", help="Model to run.")
 @click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
 @click.option("--data", default="sprites", show_default=True, metavar="NAME", help="Dataset.")
-@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@run_flags.LAYERS_READ
 @click.option("--steps", default="last", show_default=True, metavar="S", help="Steps that each clip takes.")
 @click.option("--clips", type=click.IntRange(min=1), default=32, show_default=True, help="Number of timed clips.")
 @click.option("--workers", default="1,2,4", show_default=True, metavar="N[,N]", help="Numbers of processes.")
 @click.option("--weights", default="random", show_default=True, help="As of vcorr run.")
 @_on_device
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of a part.")
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@run_flags.RESULTS_AS_JSON
 def executor_speed(clips: int, workers: str, assignments: tuple[str, ...], as_json: bool, **flags: Any) -> int:
     """Time the same clips in one, two or more processes, and compare the files that they write.
 
