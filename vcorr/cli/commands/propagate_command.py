@@ -123,16 +123,10 @@ def _carry(
     folder = choose_folder(out, path, "propagated")
     carrier = make_carrier(spec, installed())
     made, notes = propagate_mask(path, expand_home(mask), frame, carrier)
-    facts = {
-        "video": show_name(path),
-        "mask": show_name(mask),
-        "frame": frame,
-        "frames": len(made.labels),
-        "pixels": made.labels[0].size,
-        **carrier.facts,
-        "notes": [*carrier.notes, *notes],
-        "command": ["vcorr", *sys.argv[1:]],
-    }
+    given_facts = {"video": show_name(path), "mask": show_name(mask), "frame": frame}
+    found = {"frames": len(made.labels), "pixels": made.labels[0].size, **carrier.facts}
+    said = {"notes": [*carrier.notes, *notes], "command": ["vcorr", *sys.argv[1:]]}
+    facts = {**given_facts, **found, **said}
     files = made.write(folder, facts)
     result = {**facts, "areas": made.areas, "files": [show_name(one) for one in files]}
     if as_json:

@@ -122,17 +122,8 @@ def _is_usual(facts: PipelineFacts) -> bool:
 
 
 def _attributes(names: Names, facts: PipelineFacts) -> Iterator[str]:
-    ratios, one = facts.ratios, facts.sites[0]
-    if facts.guider:
-        yield f'pipeline_class = "{names.package}.pipeline:Guided{facts.pipeline_class}"'
-        yield f'saved_as = ("{facts.pipeline_class}",)'
-    else:
-        yield f'pipeline_class = "{facts.pipeline_class}"'
-    if _is_usual(facts):
-        yield from _with_comment(facts, "attention", f'attention = "{one.pattern}"')
-        yield f'block = "{one.block}"'
-        if one.unrotated:
-            yield f"unrotated = {_write_unrotated(one)}"
+    ratios = facts.ratios
+    yield from _site_attributes(names, facts)
     yield from _with_comment(facts, "text", f'text = "{facts.text}"', unless=facts.text == "none")
     yield from _with_comment(
         facts, "branches", f"branches = {_code(facts.branches)}", unless=facts.branches == ("cond",)
@@ -158,6 +149,21 @@ def _attributes(names: Names, facts: PipelineFacts) -> Iterator[str]:
     if facts.prompt.simple and facts.prompt.in_network:
         arguments = [_key(facts.prompt.tokens), _key(facts.prompt.width), *_encoding_options(facts)]
         yield from _with_comment(facts, "encoding", f"encoding = PromptEncoding({', '.join(arguments)})")
+
+
+def _site_attributes(names: Names, facts: PipelineFacts) -> Iterator[str]:
+    """Yields the lines that say which pipeline it is, and where its attention is."""
+    if facts.guider:
+        yield f'pipeline_class = "{names.package}.pipeline:Guided{facts.pipeline_class}"'
+        yield f'saved_as = ("{facts.pipeline_class}",)'
+    else:
+        yield f'pipeline_class = "{facts.pipeline_class}"'
+    if _is_usual(facts):
+        one = facts.sites[0]
+        yield from _with_comment(facts, "attention", f'attention = "{one.pattern}"')
+        yield f'block = "{one.block}"'
+        if one.unrotated:
+            yield f"unrotated = {_write_unrotated(one)}"
 
 
 def _with_comment(facts: PipelineFacts, name: str, line: str, *, unless: bool = False) -> Iterator[str]:
