@@ -44,5 +44,16 @@ def test_runs_are_listed_with_their_status(vcorr, monkeypatch) -> None:
 
 def test_the_help_names_every_kind_that_is_listed_and_shown(vcorr) -> None:
     said = " ".join(vcorr("--help").out.split())
-    assert "trackers, guidances, configs, plugins, runs." in said
-    assert "tracker, guidance, config or run." in said
+    assert "trackers, guidances, executors, configs, plugins, runs." in said
+    assert "tracker, guidance, executor, config or run." in said
+
+
+def test_executors_are_listed_and_shown_with_their_options(vcorr) -> None:
+    assert [row["name"] for row in json.loads(vcorr("list", "executors", "--json").out)] == ["local", "submitit", "ray"]
+    shown = json.loads(vcorr("show", "executor", "submitit", "--json").out)
+    assert shown["needs"] == "pip install 'vcorr[slurm]'"
+    assert set(shown["options"]) == {"cluster", "partition", "hours", "cpus", "memory", "gpus", "jobs"}
+    assert "options" not in json.loads(vcorr("show", "executor", "local", "--json").out)
+    refused = vcorr("show", "executor", "loca")
+    assert refused.code == 2
+    assert "Unknown executor 'loca'. Did you mean 'local'?" in refused.err

@@ -15,9 +15,9 @@ from vcorr.contract.errors import UsageError
 KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
 RUN = "run"
 RUNS = "runs"
-CONFIGS, PLUGINS = "configs", "plugins"
-LISTED = [*KINDS, CONFIGS, PLUGINS, RUNS]
-SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, CONFIGS)), RUN]
+EXECUTORS, CONFIGS, PLUGINS = "executors", "configs", "plugins"
+LISTED = [*KINDS, EXECUTORS, CONFIGS, PLUGINS, RUNS]
+SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, EXECUTORS, CONFIGS)), RUN]
 
 
 @click.command("list", short_help=f"List what is installed: {', '.join(LISTED)}.")
@@ -40,7 +40,7 @@ def list_(kind: str | None, results: Path, as_json: bool) -> None:
     if kind == RUNS:
         _list_runs(results, as_json)
         return
-    others = {CONFIGS: _configs, PLUGINS: _plugins}
+    others = {EXECUTORS: _executors, CONFIGS: _configs, PLUGINS: _plugins}
     kinds = [kind] if kind else [*KINDS, *others]
     found = {k: others[k]() if k in others else _entries(k) for k in kinds}
     if as_json:
@@ -93,7 +93,8 @@ def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
         return
     if metric is not None:
         raise UsageError("--metric belongs to a run.", hint="For example: vcorr show run RUN --metric pck_8")
-    facts = describe_config(name) if f"{kind}s" == CONFIGS else describe(kind, name)
+    others = {CONFIGS: describe_config, EXECUTORS: describe_executor}
+    facts = others[f"{kind}s"](name) if f"{kind}s" in others else describe(kind, name)
     if as_json:
         print_json(facts)
     else:
@@ -170,6 +171,23 @@ def describe_config(name: str) -> dict[str, Any]:
     }
 
 
+def describe_executor(name: str) -> dict[str, Any]:
+    """Returns what `vcorr show executor` prints; raises UsageError if there is no such executor."""
+    from vcorr.plugins.option_facts import describe_options
+    from vcorr.runner.executors.table import EXECUTORS as KNOWN
+    from vcorr.runner.executors.table import check_executor, options_type
+
+    check_executor(name)
+    entry = KNOWN[name]
+    facts: dict[str, Any] = {"kind": "executor", "name": name, "summary": entry.summary}
+    facts["command"] = f"vcorr run --model tiny --probe qk --executor {name}"
+    if entry.extra:
+        facts["needs"] = f"pip install 'vcorr[{entry.extra}]'"
+    if options := describe_options(options_type(name)):
+        facts["options"] = {each.name: each.to_dict() for each in options}
+    return facts
+
+
 def _list_imports(dataset: str) -> list[str]:
     from vcorr.data.dataset_home import list_imported_names
 
@@ -209,6 +227,12 @@ def _entries(kind: str) -> list[dict[str, Any]]:
         }
         for registered in installed().catalogue(kind).all()
     ]
+
+
+def _executors() -> list[dict[str, Any]]:
+    from vcorr.runner.executors.table import EXECUTORS as KNOWN
+
+    return [{"name": name, "summary": entry.summary, "plugin": "vcorr"} for name, entry in KNOWN.items()]
 
 
 def _configs() -> list[dict[str, Any]]:

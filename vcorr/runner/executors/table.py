@@ -68,12 +68,18 @@ def read_options(name: str, options: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: the executor has no such option, or a value is wrong.
     """
-    entry = EXECUTORS[name]
-    if entry.options is None:
+    found = options_type(name)
+    if found is None:
         if options:
             raise UsageError(
                 f"--executor {name} has no options, and --set gives {', '.join(f'{PART}.{key}' for key in options)}.",
                 hint="Leave them out, or name another executor.",
             )
         return None
-    return options_from(resolve(entry.options, f"executor {name!r}"), options)
+    return options_from(found, options)
+
+
+def options_type(name: str) -> type | None:
+    """Returns the dataclass of the options of an executor; None for an executor without options."""
+    options = EXECUTORS[name].options
+    return None if options is None else resolve(options, f"executor {name!r}")
