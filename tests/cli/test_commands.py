@@ -129,6 +129,8 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
         ((*RUN, "--reuse", "only"), 2, "no such run"),
         ((*RUN, "--weights", "missing"), 4, "Fetch them."),
         ((*RUN, "--executor", "cloud"), 2, "Available in this version: --executor local, ray, submitit"),
+        ((*RUN, "--executor", "submitit"), 4, "--set executor.cluster=local"),
+        ((*RUN, "--executor", "ray", "--set", "executor.adress=a:1"), 2, "Did you mean 'address'?"),
         ((*RUN, "--data", "video:nowhere.mp4"), 4, "nowhere.mp4"),
         ((*RUN, "--data", "prompts:nowhere.txt"), 4, "nowhere.txt"),
         (("score", "nowhere"), 2, "is not a run"),

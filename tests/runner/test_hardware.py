@@ -16,8 +16,8 @@ def choose(device: str, dtype: str = "auto") -> Hardware:
     return choose_hardware(RunSpec(model="m", device=device, dtype=dtype), Gaps())
 
 
-def share(device: str, workers: int | None = None) -> tuple[str, ...]:
-    return choose_hardware(RunSpec(model="m", device=device, workers=workers), Gaps()).shared
+def share(device: str, workers: int | None = None, executor: str = "local") -> tuple[str, ...]:
+    return choose_hardware(RunSpec(model="m", device=device, workers=workers, executor=executor), Gaps()).shared
 
 
 @pytest.fixture
@@ -64,6 +64,14 @@ def test_devices_and_processes_that_do_not_fit_are_refused(cards, device, worker
     cards("H100", "H100", "A10", "H100")
     with pytest.raises(VcorrError, match=said):
         share(device, workers)
+
+
+def test_processes_of_a_cluster_are_not_counted_by_the_devices_of_this_machine(cards) -> None:
+    cards("H100")
+    assert share("auto", 16, "submitit") == share("cuda", 16, "ray") == share("cpu", 16, "ray") == ()
+    for device in ("auto", "cpu"):
+        with pytest.raises(UsageError, match="--workers 0: at least one process is needed"):
+            share(device, 0, "submitit")
 
 
 def test_a_gpu_that_other_processes_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import sys
 
 import pytest
 from support import mortal
 from support.heard import shards_of
 
-import vcorr
-from vcorr.contract.errors import UsageError
+from vcorr.contract.errors import MissingError, UsageError
 from vcorr.runner.coordinator import execute
-from vcorr.runner.executors.ray_options import check_address
-from vcorr.runner.executors.table import EXECUTORS, read_options
+from vcorr.runner.executors.table import EXECUTORS, find_lack, read_options
 from vcorr.runner.plan import make_plan
 from vcorr.runner.spec import RunSpec
 from vcorr.store.rundir import TABLES
@@ -57,15 +57,53 @@ def test_options_that_an_executor_does_not_have_are_refused() -> None:
     assert {name for name, entry in EXECUTORS.items() if entry.options is None} == {"local"}
 
 
-def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
+def lack_of(name: str, **options: str) -> str:
+    lack = find_lack(name, options)
+    return "" if lack is None else str(lack)
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once(monkeypatch, tmp_path) -> None:
+    (tmp_path / "ray.py").write_text("")  # as if it were installed
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert lack_of("ray") == lack_of("ray", address="auto") == ""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        with pytest.raises(UsageError, match=f"No Ray cluster answers at executor.address=127.0.0.1:{port}"):
-            check_address(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert f"No Ray cluster answers at executor.address={address}" in lack_of("ray", address=address)
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert f"No Ray cluster answers at RAY_ADDRESS={address}" in lack_of("ray")
         listening.listen()
-        check_address(f"127.0.0.1:{port}")
-    for address in ("head", ":6379", "head:port", "127.0.0.1:99999"):
-        with pytest.raises(vcorr.UsageError, match=r"is not HOST:PORT|No Ray cluster answers"):
-            check_address(address)
-    check_address("auto")
+        assert lack_of("ray") == lack_of("ray", address=address) == ""
+    for address in ("head", ":6379", "head:port"):
+        with pytest.raises(UsageError, match="is not HOST:PORT"):
+            find_lack("ray", {"address": address})
+    for host in ("127.0.0.1:99999", f"{'a' * 70}:1"):
+        assert "No Ray cluster answers" in lack_of("ray", address=host)
+
+
+def test_a_folder_with_the_name_of_a_package_is_not_the_package(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "ray").mkdir()
+    assert "needs the package ray, which is not installed" in lack_of("ray")
+
+
+@pytest.mark.parametrize(
+    ("executor", "options", "error", "said"),
+    [
+        ("ray", {}, MissingError, r"executor 'ray' needs the package ray(.|\n)*pip install 'vcorr\[ray\]'"),
+        ("submitit", LOCAL, MissingError, r"needs the package submitit(.|\n)*pip install 'vcorr\[slurm\]'"),
+        ("submitit", {}, MissingError, r"no command srun(.|\n)*--set executor\.cluster=local"),
+    ],
+)
+def test_what_an_executor_lacks_is_said_when_the_run_is_planned(
+    registry, monkeypatch, executor, options, error, said
+) -> None:
+    if "package" in said:
+        monkeypatch.setitem(sys.modules, executor, None)  # as if it were not installed
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    spec = RunSpec(model="mortal", probe="qk", steps="0", executor=executor, options={"executor": options})
+    with pytest.raises(error, match=said):
+        make_plan(spec, registry)
+    (gap,) = make_plan(spec, registry, dry=True).missing
+    assert gap.kind == "executor"

@@ -13,7 +13,7 @@ from vcorr.runner.parts import Part
 
 T = TypeVar("T")
 
-GapKind = Literal["weights", "data", "image", "tracker", "device", "package"]
+GapKind = Literal["weights", "data", "image", "tracker", "device", "package", "executor"]
 """What may be missing."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.runner.devices import read_device_list, share_devices
+from vcorr.runner.devices import check_workers, read_device_list, share_devices
 from vcorr.runner.gaps import Gaps
 from vcorr.runner.spec import RunSpec
 
@@ -52,17 +52,31 @@ def choose_hardware(spec: RunSpec, gaps: Gaps) -> Hardware:
     text = _choose_device() if automatic else spec.device
     listed = read_device_list(text)
     if text == "cpu":  # needs no torch, whose import takes longer than all else that a finished run needs
-        dtype, shared = _choose_dtype(spec.dtype, text), share_devices(listed, spec.workers, automatic=automatic)
-        return Hardware(text, text, dtype, shared if len(shared) > 1 else ())
+        dtype = _choose_dtype(spec.dtype, text)
+        return Hardware(text, text, dtype, _share(spec, listed, automatic=automatic))
     found = [_parse_device(device) for device in listed]
     dtype = _choose_dtype(spec.dtype, found[0][0].type)
     for device, (named, count) in zip(listed, found, strict=True):
         if (named.index or 0) >= count:
             gaps.add("device", _absent(device, named.type, count))
             return Hardware(device, device, dtype)
+    shared = _share(spec, listed, automatic=automatic)
+    return Hardware(listed[0], _name_device(listed, found[0][0]), dtype, shared)
+
+
+def _share(spec: RunSpec, listed: Sequence[str], *, automatic: bool) -> tuple[str, ...]:
+    """Returns the devices of this machine that share the clips; none for one process.
+
+    Processes of a cluster have devices of their own, so `--workers` may then be more than this machine has.
+
+    Raises:
+        UsageError: `--workers` does not fit the devices.
+    """
+    if spec.executor != RunSpec.executor:
+        check_workers(spec.workers)
+        return ()
     shared = share_devices(listed, spec.workers, automatic=automatic)
-    name = _name_device(listed, found[0][0])
-    return Hardware(listed[0], name, dtype, shared if len(shared) > 1 else ())
+    return shared if len(shared) > 1 else ()
 
 
 def _name_device(listed: Sequence[str], first: torch.device) -> str:

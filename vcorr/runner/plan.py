@@ -25,6 +25,7 @@ from vcorr.runner.live import Live, make_live
 from vcorr.runner.parts import Parts
 from vcorr.runner.plan_steps import (
     check_all_words,
+    check_executor_here,
     check_model,
     choose_mode_and_settings,
     find_model,
@@ -158,6 +159,7 @@ def make_plan(
     """
     check_all_words(spec)
     gaps = Gaps(collect=dry)
+    check_executor_here(spec, gaps)
     model = find_model(spec, registry, gaps)
     named = look_up(model, registry, gaps, probing=probing, known=known)
     mode, settings = choose_mode_and_settings(model, named, gaps)

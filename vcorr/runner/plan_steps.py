@@ -11,7 +11,7 @@ from vcorr.contract.variants import NamedVariant
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
-from vcorr.runner.executors.table import PART, check_executor, read_options
+from vcorr.runner.executors.table import PART, check_executor, find_lack, read_options
 from vcorr.runner.followed import SiteChoice
 from vcorr.runner.gaps import ABSENT_DATA, Gaps
 from vcorr.runner.generation import check_first_image, sampling_settings
@@ -50,6 +50,12 @@ def check_all_words(spec: RunSpec) -> None:
         mode_of(spec.mode)
     check_executor(spec.executor)
     read_options(spec.executor, spec.options.get(PART, {}))
+
+
+def check_executor_here(spec: RunSpec, gaps: Gaps) -> None:
+    """Checks that the executor has what it needs on this machine, before anything is written."""
+    if lack := find_lack(spec.executor, spec.options.get(PART, {})):
+        gaps.add("executor", lack)
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def _device(made: Plan) -> str:
     here = "  (not here)" if made.lacks("device") else ""
     shared = made.hardware.shared
     processes = f", clips shared by {len(shared)} processes" if shared else ""
+    if made.spec.executor != "local":
+        processes = f", clips computed through {made.spec.executor}"
     return f"{made.hardware.name}, {made.hardware.dtype}{processes}{here}"
 
 

@@ -50,5 +50,7 @@ def find_executor(name: str) -> Executor:
     try:
         found: Executor = resolve(entry.function, f"executor {name!r}")
     except MissingError as error:
+        if not entry.extra:
+            raise
         raise MissingError(error.message, hint=f"pip install 'vcorr[{entry.extra}]'") from error
     return found

@@ -10,7 +10,6 @@ from typing import Any
 
 import submitit
 
-from vcorr.contract.errors import MissingError
 from vcorr.runner.events import Events
 from vcorr.runner.executors.crew import TRIES, ProcessDiedError
 from vcorr.runner.executors.executor import Reports
@@ -106,14 +105,8 @@ class _Jobs:
 
 
 def _make_executor(folder: Path, options: JobOptions) -> submitit.AutoExecutor:
-    """Returns submitit's executor. Raises MissingError if this machine has no Slurm."""
-    try:
-        made = submitit.AutoExecutor(folder=folder, cluster=options.cluster)
-    except RuntimeError as error:
-        raise MissingError(
-            f"Jobs cannot be started here: {error}.",
-            hint="Run this on a machine of the cluster, or try it here: --set executor.cluster=local",
-        ) from error
+    """Returns submitit's executor. The plan has checked that jobs can be started here."""
+    made = submitit.AutoExecutor(folder=folder, cluster=options.cluster)
     of_slurm = {"slurm_partition": options.partition} if options.partition and options.cluster == "slurm" else {}
     made.update_parameters(
         name="vcorr",

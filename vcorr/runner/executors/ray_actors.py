@@ -14,7 +14,7 @@ from vcorr.runner.events import Events
 from vcorr.runner.executors.crew import TRIES, ProcessDiedError
 from vcorr.runner.executors.executor import Reports
 from vcorr.runner.executors.messages import Broken
-from vcorr.runner.executors.ray_options import RayOptions, check_address
+from vcorr.runner.executors.ray_options import RayOptions
 from vcorr.runner.executors.remote import ClipComputer, Done, Package, share_rest
 from vcorr.runner.executors.table import PART, read_options
 from vcorr.runner.plan import Plan
@@ -28,7 +28,6 @@ def work_in_actors(plan: Plan, run: RunDirectory, *, compute: bool, events: Even
         yield from work_off_each(plan, run, plan.selection.clips, compute=False, events=events)
         return
     options: RayOptions = read_options("ray", plan.spec.options.get(PART, {}))
-    check_address(options.address)
     yield from share_rest(plan, run, events, _Actors(plan, run, events, options).work_off)
 
 

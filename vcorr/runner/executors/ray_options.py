@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 
@@ -22,21 +23,26 @@ class RayOptions:
     patience: float = option(600.0, "Longest wait for a node if none computes.", unit="seconds", least=1.0)
 
 
-def check_address(address: str) -> None:
-    """Checks that something answers at the address of a cluster: Ray itself would wait for minutes.
+def find_ray_lack(options: RayOptions) -> UsageError | None:
+    """Returns the error for a cluster that does not answer at its address: Ray itself would wait for minutes.
+
+    None if something answers, or if there is no address: then Ray finds a cluster on this machine, or starts one.
 
     Raises:
-        UsageError: it is no HOST:PORT, or nothing answers there.
+        UsageError: the address is not HOST:PORT.
     """
+    named = "executor.address" if options.address else "RAY_ADDRESS"
+    address = options.address or os.environ.get("RAY_ADDRESS", "")
     if address in _LOCAL:
-        return
+        return None
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not host or not port.isdigit():
-        raise UsageError(f"executor.address={address} is not HOST:PORT.", hint="For example: 10.0.0.1:6379")
+        raise UsageError(f"{named}={address} is not HOST:PORT.", hint="For example: 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"No Ray cluster answers at executor.address={address}: {error}.",
+    except (OSError, OverflowError, UnicodeError) as error:
+        return UsageError(
+            f"No Ray cluster answers at {named}={address}: {error}.",
             hint="Start one with: ray start --head --port 6379",
-        ) from error
+        )
+    return None

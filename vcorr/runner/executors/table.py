@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from vcorr.contract.entries import resolve
-from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.errors import MissingError, UsageError, VcorrError, unknown_name
 from vcorr.plugins.option_values import options_from
 
 PART = "executor"
@@ -20,12 +21,16 @@ class ExecutorEntry:
 
     summary: one line for lists. function: import string of the function. options: import string of the dataclass of its
     options; None for an executor without options. extra: what `pip install vcorr[EXTRA]` installs for it; "" for none.
+    package: the module that comes with the extra. lack: import string of a function that takes the options and returns
+    the error for what this machine lacks, or None; it imports neither the package nor torch.
     """
 
     summary: str
     function: str
     options: str | None = None
     extra: str = ""
+    package: str = ""
+    lack: str | None = None
 
 
 EXECUTORS: Mapping[str, ExecutorEntry] = {
@@ -38,12 +43,16 @@ EXECUTORS: Mapping[str, ExecutorEntry] = {
         f"{__package__}.jobs:work_in_jobs",
         f"{__package__}.job_options:JobOptions",
         extra="slurm",
+        package="submitit",
+        lack=f"{__package__}.job_options:find_job_lack",
     ),
     "ray": ExecutorEntry(
         "On a Ray cluster: actors that hold a GPU and keep the model take clips as they finish.",
         f"{__package__}.ray_actors:work_in_actors",
         f"{__package__}.ray_options:RayOptions",
         extra="ray",
+        package="ray",
+        lack=f"{__package__}.ray_options:find_ray_lack",
     ),
 }
 """Executors by name; the code of one is imported only if it is used."""
@@ -60,6 +69,34 @@ def check_executor(name: str) -> None:
             raise UsageError("Jobs of Slurm are started through submitit.", hint="--executor submitit")
         known = ", ".join(sorted(EXECUTORS))
         raise unknown_name("executor", name, EXECUTORS, hint=f"Available in this version: --executor {known}")
+
+
+def find_lack(name: str, options: Mapping[str, Any]) -> VcorrError | None:
+    """Returns the error for what an executor needs and this machine lacks, as far as it can be known; None for nothing.
+
+    Args:
+        name: of the executor.
+        options: as of `read_options`.
+
+    Raises:
+        UsageError: an option is wrong.
+    """
+    entry = EXECUTORS[name]
+    if entry.package and not _is_installed(entry.package):
+        return MissingError(
+            f"executor {name!r} needs the package {entry.package}, which is not installed.",
+            hint=f"pip install 'vcorr[{entry.extra}]'",
+        )
+    if entry.lack is None:
+        return None
+    found: VcorrError | None = resolve(entry.lack, f"executor {name!r}")(read_options(name, options))
+    return found
+
+
+def _is_installed(package: str) -> bool:
+    """Returns whether a package can be imported. A mere folder of this name in the path is none."""
+    found = find_spec(package)
+    return found is not None and found.origin is not None
 
 
 def read_options(name: str, options: Mapping[str, Any]) -> Any:
