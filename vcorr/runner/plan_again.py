@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def plan_again(spec: RunSpec, registry: Registry, out: Path) -> Plan | None:
 def _find_finished(out: Path, spec: Mapping[str, Any]) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
     """Yields complete runs of this spec below `out`, with their records."""
     words = json.dumps(spec["model"], ensure_ascii=False)
+    if not os.path.isdir(out):  # False too where the name is too long; making the run says that it cannot be written
+        return
     for path in sorted(out.glob(f"*/{RECORD}")):
         # most records are of other commands: the text alone says so, and parsing and checking a record takes longer
         if words not in path.read_text(errors="replace"):
