@@ -355,6 +355,7 @@ def bad(**changes):
         ({"radius": 0.5}, r"radius: expected"),
         ({"scale": math.nan}, r"scale: expected"),
         ({"scale": -1.0}, r"scale: expected"),
+        ({"scale": 1e39}, r"scale: expected a positive number of float32"),
         ({"variant": "difftrack", "radius": 1}, r"radius: the field read-out"),
         ({"variant": None}, r"Unknown variant 'None'"),
         ({"variant": "correct"}, r"(?s)Unknown variant 'correct'.*corrected.*corrected, difftrack"),

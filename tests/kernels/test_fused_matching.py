@@ -135,6 +135,22 @@ def test_nan_reaches_the_positions_that_depend_on_it(where):
     torch.testing.assert_close(fuse(match, case.q, case.k, case.grid, case.points), expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_an_infinite_key_leaves_the_other_queries_their_positions(value):
+    case = Case.draw(seed=13, heads=2, frames=3, rows=5, cols=8, width=8, points=6)
+    case.k[0, 0].view(-1, 8)[case.grid.tokens_at(case.points)[0], 0] = value
+    expected = match(case.q, case.k, case.grid, case.points)
+    assert not expected.isnan().all()
+    torch.testing.assert_close(fuse(match, case.q, case.k, case.grid, case.points), expected, equal_nan=True)
+
+
+def test_tokens_too_far_apart_for_32_bits_are_copied():
+    far = torch.empty_strided((1, 2, 1, 3, 8), (8, 1 << 33, 1 << 33, 1 << 30, 1), device="meta")
+    near = torch.empty_strided((1, 2, 1, 3, 8), (8, 1 << 33, 1 << 33, 1 << 29, 1), device="meta")
+    assert merge_tokens(far).stride(2) == 8
+    assert merge_tokens(near).stride(2) == 1 << 29
+
+
 def test_difftrack_stays_plain_and_is_equal_to_the_bit():
     case = Case.draw(seed=12, heads=2, frames=2, rows=3, cols=4, width=8, points=4)
     expected = match(case.q, case.k, case.grid, case.points, variant="difftrack")

@@ -231,6 +231,6 @@ def resolve_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
     """
     if scale is None:
         return float((q.shape[-1] if switches.scale == "width" else q.shape[0]) ** -0.5)
-    if not is_positive(scale):
-        raise UsageError(f"scale: expected a positive number or None for 1/sqrt(d), got {scale!r}.")
+    if not is_positive(scale) or scale > torch.finfo(torch.float32).max:
+        raise UsageError(f"scale: expected a positive number of float32 or None for 1/sqrt(d), got {scale!r}.")
     return float(scale)

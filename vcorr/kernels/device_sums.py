@@ -10,8 +10,12 @@ from vcorr.kernels.device_tiles import add_products
 
 @triton.jit
 def finite(peak):
-    """Replaces minus infinity by 0, so that the difference to a peak is never NaN where every column is hidden."""
-    return tl.where(peak == float("-inf"), 0.0, peak)
+    """Replaces both infinities by 0, so that the difference to a peak is never NaN.
+
+    The peak is minus infinity where every column is hidden. It is plus infinity where a product overflows, and the sum
+    is then infinite as well: a reverse softmax is 0 for all other tokens, as in plain torch.
+    """
+    return tl.where(tl.abs(peak) == float("inf"), 0.0, peak)
 
 
 @triton.jit

@@ -12,11 +12,16 @@ from vcorr.kernels.tilings import SUMS, Tiling, choose_tilings, launch_first, ne
 
 LOG2E = math.log2(math.e)
 
+_FARTHEST = 1 << 31
+"""Offsets of tokens within a frame have 32 bits in the kernels."""
+
 
 def merge_tokens(tensor: Tensor) -> Tensor:
     """Returns (A, F, h, w, d) as (A, F, P, d), and copies only if tokens or channels are too scattered for a kernel."""
     merged = tensor.flatten(2, 3)
-    return merged if merged.stride(-1) == 1 or merged.shape[-1] == 1 else merged.contiguous()
+    tokens, width = merged.shape[2:]
+    together = merged.stride(3) == 1 or width == 1
+    return merged if together and tokens * merged.stride(2) + width < _FARTHEST else merged.contiguous()
 
 
 def sum_frames(
