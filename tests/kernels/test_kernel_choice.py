@@ -13,11 +13,12 @@ import pytest
 import torch
 from support.kernel_cases import Case
 from support.pages import ROOT
+from triton.runtime.errors import OutOfResources
 
 from vcorr import UsageError
-from vcorr.functional import match
-from vcorr.kernels import kernel_choice, tilings
-from vcorr.kernels.kernel_choice import FusedWarning, kernels_mode, refuse_device, say_once, takes, use_kernels
+from vcorr.functional import attention_rows, match
+from vcorr.kernels import kernel_choice, paths_used, tilings
+from vcorr.kernels.kernel_choice import Choice, FusedWarning, kernels_mode, refuse_device, say_once, takes, use_kernels
 from vcorr.kernels.self_check import find_fault
 from vcorr.kernels.tilings import TileSizeError, Tiling, launch_first
 
@@ -27,6 +28,8 @@ TINY = {"seed": 0, "heads": 1, "frames": 2, "rows": 2, "cols": 3, "width": 4, "p
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
     monkeypatch.setattr(kernel_choice, "_said", set())
+    monkeypatch.setattr(kernel_choice, "_failed", {})
+    monkeypatch.setattr(kernel_choice, "_tried", {})
     monkeypatch.setattr(tilings, "_fitting", {})
     monkeypatch.delenv("VCORR_KERNELS", raising=False)
 
@@ -87,8 +90,6 @@ def test_a_reason_is_said_once():
 
 
 def test_smaller_tiles_are_tried_and_remembered(monkeypatch):
-    from triton.runtime.errors import OutOfResources
-
     tried = []
 
     def start(tiling):
@@ -104,20 +105,112 @@ def test_smaller_tiles_are_tried_and_remembered(monkeypatch):
         launch_first("another", device, sizes[:2], start)
 
 
-def test_plain_torch_computes_where_no_tile_fits(monkeypatch):
-    from triton.runtime.errors import OutOfResources
+@pytest.fixture
+def refusing(monkeypatch):
+    """Makes the second passes raise an error where the kernels are chosen, and lists the starts that were tried."""
+    from vcorr.kernels import device_costs, device_peaks
 
-    from vcorr.kernels import device_costs
+    tried = []
 
     class Refusing:
-        def __getitem__(self, grid):
-            raise OutOfResources(300_000, 232_448, "shared memory")
+        def __init__(self, error):
+            self.error = error
 
-    monkeypatch.setattr(device_costs, "cost_kernel", Refusing())
+        def __getitem__(self, grid):
+            tried.append(grid)
+            raise self.error
+
+    def refuse(error):
+        monkeypatch.setattr(device_costs, "cost_kernel", Refusing(error))
+        monkeypatch.setattr(device_peaks, "peak_kernel", Refusing(error))
+        return tried
+
+    return refuse
+
+
+def choose_as_on_a_gpu(device, *tensors):
+    failed = kernel_choice._failed.get(device, "")
+    return Choice(not failed, failed)
+
+
+def match_case(case):
+    return match(case.q, case.k, case.grid, case.points)
+
+
+def summarise_case(case):
+    rows = attention_rows(case.q, case.k, case.k[:, 0, 0], case.grid, case.points)
+    return torch.cat([each.flatten() for each in rows])
+
+
+@pytest.mark.parametrize("compute", [match_case, summarise_case])
+@pytest.mark.parametrize(
+    ("error", "said", "tries"),
+    [
+        (OutOfResources(300_000, 232_448, "shared memory"), "no tile of", 2),
+        (RuntimeError("ptxas exited with 255\nand more"), "failed on cpu with RuntimeError: ptxas exited with 255.", 1),
+    ],
+    ids=["no tile fits", "compiler"],
+)
+def test_plain_torch_computes_where_a_kernel_fails_in_a_run(refusing, monkeypatch, compute, error, said, tries):
     case = Case.draw(**TINY)
-    expected = match(case.q, case.k, case.grid, case.points)
-    with use_kernels("fused"), pytest.warns(FusedWarning, match="no tile of costs"):
-        assert torch.equal(match(case.q, case.k, case.grid, case.points), expected)
+    expected = compute(case)
+    monkeypatch.setattr(kernel_choice, "choose_path", choose_as_on_a_gpu)
+    tried = refusing(error)
+    paths_used.forget_paths()
+    with pytest.warns(FusedWarning, match=said):
+        first = compute(case)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = compute(case)  # nothing is said again
+    assert torch.equal(first, expected)
+    assert torch.equal(second, expected)
+    assert len(tried) == tries  # other sizes may fit; after an unknown error nothing is tried again
+    assert paths_used.paths_used() == {"plain"}
+
+
+def test_a_kernel_that_fails_is_an_error_where_fused_is_forced(refusing):
+    refusing(OutOfResources(300_000, 232_448, "shared memory"))
+    with use_kernels("fused"), pytest.raises(UsageError, match="no tile of costs"):
+        match_case(Case.draw(**TINY))
+
+
+def test_memory_that_runs_out_is_said_as_such(refusing, monkeypatch):
+    monkeypatch.setattr(kernel_choice, "choose_path", choose_as_on_a_gpu)
+    refusing(torch.OutOfMemoryError("CUDA out of memory"))
+    for compute in (match_case, summarise_case):
+        with pytest.raises(torch.OutOfMemoryError):
+            compute(Case.draw(**TINY))
+
+
+def test_which_path_computed_is_remembered():
+    case = Case.draw(**TINY)
+    paths_used.forget_paths()
+    with use_kernels("fused"):
+        match(case.q, case.k, case.grid, case.points, variant="difftrack")
+        assert not paths_used.paths_used()  # plain torch alone has it
+        match_case(case)
+    assert paths_used.paths_used() == {"fused"}
+    match_case(case)
+    assert paths_used.paths_used() == {"fused", "plain"}
+
+
+def test_the_first_try_is_not_made_while_a_cuda_graph_is_recorded(monkeypatch):
+    from vcorr.kernels import self_check
+
+    recording, device = [True], torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: recording[0])
+    monkeypatch.setattr(self_check, "find_fault", lambda device: f"tried {device}")
+    assert "a CUDA graph is recorded before their first use" in refuse_device(device)
+    recording[0] = False
+    assert refuse_device(device) == "tried cuda:0"
+    recording[0] = True
+    assert refuse_device(device) == "tried cuda:0"
+
+
+def test_the_self_check_passes_under_another_default_device():
+    with torch.device("meta"):
+        assert find_fault(torch.device("cpu")) == ""
 
 
 def test_the_self_check_passes_and_finds_wrong_numbers(monkeypatch):

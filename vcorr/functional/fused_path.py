@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from vcorr.functional.correlation import Costs
 from vcorr.functional.landing import Landing
 from vcorr.functional.published_code import FieldLanding, RoundedCosts
 from vcorr.functional.query_points import QueryTokens
-from vcorr.kernels.kernel_choice import say_once, takes
+from vcorr.kernels.kernel_choice import give_up, takes
+from vcorr.kernels.paths_used import note_path
 from vcorr.kernels.segment_rows import SegmentRows, weigh_segments
-from vcorr.kernels.tilings import TileSizeError
 from vcorr.kernels.token_matches import (
     WIDEST_WINDOW,
     WINDOW_WIDTH,
@@ -43,9 +44,12 @@ def fuse_offsets(
         return False
     try:
         _read_offsets(costs, landing, Slots(each, with_mean), out if each else out[None])
-    except TileSizeError as error:
-        say_once(str(error))
+    except torch.OutOfMemoryError:
+        raise  # plain torch needs more
+    except Exception as error:  # whatever the compiler or the driver raises: plain torch still computes
+        give_up(error, out.device)
         return False
+    note_path("fused")
     return True
 
 
@@ -99,9 +103,12 @@ def fuse_rows(
         rows = weigh_segments(
             merge_tokens(q), merge_tokens(k), text, points.tokens, own=points.latent, scale=scale, hidden=hidden
         )
-    except TileSizeError as error:
-        say_once(str(error))
+    except torch.OutOfMemoryError:
+        raise  # plain torch needs more
+    except Exception as error:  # as in `fuse_offsets`
+        give_up(error, q.device)
         return None
+    note_path("fused")
     return _without_text(rows, k_text, hidden)
 
 

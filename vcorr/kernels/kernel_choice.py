@@ -11,14 +11,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from vcorr.contract.errors import UsageError
-from vcorr.kernels.tilings import interprets
+from vcorr.contract.errors import UsageError, first_line
+from vcorr.kernels.paths_used import note_path
+from vcorr.kernels.tilings import TileSizeError, interprets
 
 Mode = Literal["auto", "plain", "fused"]
 """auto: fused on a GPU that can run the kernels, else plain. plain: always plain torch. fused: fused, or an error."""
@@ -70,23 +70,68 @@ def takes(*tensors: Tensor) -> bool:
     Raises:
         UsageError: the mode is fused, and the kernels cannot run.
     """
-    mode, device = kernels_mode(), tensors[0].device
+    choice = choose_path(tensors[0].device, *tensors)
+    if choice.reason:
+        say_once(choice.reason)
+    if not choice.fused:
+        note_path("plain")
+    return choice.fused
+
+
+class Choice(NamedTuple):
+    """fused: whether the fused kernels compute. reason: why they cannot; "" if they do, or if plain torch is meant."""
+
+    fused: bool
+    reason: str
+
+
+def choose_path(device: torch.device, *tensors: Tensor) -> Choice:
+    """Chooses what computes on a device.
+
+    Raises:
+        UsageError: the mode is fused, and the kernels cannot run.
+    """
+    mode = kernels_mode()
     if mode == "plain" or (mode == "auto" and device.type != "cuda"):
-        return False
+        return Choice(False, "")
     reason = _refuse_tensors(tensors) or refuse_device(device)
-    if not reason:
-        return True
-    if mode == "fused":
-        raise UsageError(
-            f"{KERNELS_VARIABLE}: the fused kernels cannot run here: {reason}.",
-            hint=f"Plain torch computes the same: {KERNELS_VARIABLE}=plain",
-        )
+    if reason and mode == "fused":
+        raise _cannot_run(reason)
+    return Choice(not reason, reason)
+
+
+def give_up(error: Exception, device: torch.device) -> None:
+    """Says that plain torch computes in place of kernels that failed after their first try.
+
+    If no tile fits, other sizes may still run. After any other error, the device gets no fused kernels in this process.
+
+    Raises:
+        UsageError: the mode is fused.
+    """
+    reason = str(error)
+    if not isinstance(error, TileSizeError):
+        reason = f"they failed on {device} with {type(error).__name__}: {first_line(error)}"
+        _failed[device] = reason
+    if kernels_mode() == "fused":
+        raise _cannot_run(reason) from error
     say_once(reason)
-    return False
+    note_path("plain")
+
+
+_failed: dict[torch.device, str] = {}
+
+
+def _cannot_run(reason: str) -> UsageError:
+    return UsageError(
+        f"{KERNELS_VARIABLE}: the fused kernels cannot run here: {reason}.",
+        hint=f"Plain torch computes the same: {KERNELS_VARIABLE}=plain",
+    )
 
 
 def refuse_device(device: torch.device) -> str:
     """Returns why the kernels cannot run on a device; "" if they can. A GPU is tried once per process."""
+    if device in _failed:
+        return _failed[device]
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed (python -m pip install triton)"
     if device.type == "cpu":
@@ -125,9 +170,15 @@ def _refuse_tensors(tensors: tuple[Tensor, ...]) -> str:
     return ""
 
 
-@cache
 def _try_device(index: int) -> str:
     """Runs a small case on a GPU; returns what went wrong, such as a compiler that is not installed."""
-    from vcorr.kernels.self_check import find_fault
+    if index not in _tried:
+        if torch.cuda.is_current_stream_capturing():  # the try waits for the device, which would end the recording
+            return "a CUDA graph is recorded before their first use (match tokens once before it)"
+        from vcorr.kernels.self_check import find_fault
 
-    return find_fault(torch.device("cuda", index))
+        _tried[index] = find_fault(torch.device("cuda", index))
+    return _tried[index]
+
+
+_tried: dict[int, str] = {}

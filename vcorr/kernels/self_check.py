@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from vcorr.contract.errors import first_line
 from vcorr.kernels.segment_rows import weigh_segments
 from vcorr.kernels.token_matches import Scores, Slots, Sums, find_best, read_peaks, read_tokens
 
@@ -22,7 +24,7 @@ def find_fault(device: torch.device) -> str:
     try:
         wrong = [dtype for dtype in (torch.bfloat16, torch.float32) if not _agrees(device, dtype)]
     except Exception as error:  # whatever the compiler or the driver raises: plain torch still computes
-        return f"a first try on {device} failed with {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return f"a first try on {device} failed with {type(error).__name__}: {first_line(error)}"
     return f"a first try on {device} gave wrong numbers in {wrong[0]}" if wrong else ""
 
 
@@ -41,7 +43,9 @@ def correlate(scores: Scores, frame: int) -> Tensor:
 
 def _agrees(device: torch.device, dtype: torch.dtype) -> bool:
     generator = torch.Generator().manual_seed(0)
-    q, k = (torch.randn(2, 3, 35, 24, generator=generator).to(device, dtype) for _ in range(2))
+    # the caller may have another default device or dtype
+    draw = partial(torch.randn, generator=generator, device="cpu", dtype=torch.float32)
+    q, k = (draw(2, 3, 35, 24).to(device, dtype) for _ in range(2))
     tokens = torch.tensor([0, 3, 17, 34], device=device)
     scores = Scores(q, k, tokens, own=1, scale=0.5)
     best = find_best(scores, Sums(scores.sum_forward(), scores.sum_reverse()), Slots(each=True, with_mean=True))
