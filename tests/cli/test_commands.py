@@ -216,6 +216,7 @@ def test_doctor_finds_this_installation_well(vcorr) -> None:
     findings = {f["what"]: f for f in json.loads(ended.out)}
     assert findings["capture"]["ok"]
     assert findings["torch"]["ok"]
+    assert findings["kernels"]["detail"] == "cpu: plain PyTorch"
 
 
 def test_the_flags_of_run_are_the_contracts() -> None:

@@ -41,6 +41,7 @@ def examine() -> list[Finding]:
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("packages", _packages),
         ("device", _devices),
+        ("kernels", _kernels),
         ("plugins", _plugins),
         ("disk", _disk),
         ("capture", _capture),
@@ -95,6 +96,20 @@ def _devices() -> list[Finding]:
         return [Finding("device", True, f"cpu, {torch.get_num_threads()} threads; no CUDA device")]
     names = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [Finding("device", True, f"cuda:{i} {p.name}, {p.total_memory / 1e9:.0f} GB") for i, p in enumerate(names)]
+
+
+def _kernels() -> list[Finding]:
+    """Says what matches tokens on each device. The first use of the fused kernels compiles them."""
+    import torch
+
+    from vcorr.kernels.kernel_choice import choose_path
+
+    found = []
+    for device in [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]:
+        choice = choose_path(torch.device(device))
+        detail = "fused kernels" if choice.fused else "plain PyTorch"
+        found.append(Finding("kernels", True, f"{device}: {detail}{choice.reason and f' ({choice.reason})'}"))
+    return found
 
 
 def _plugins() -> list[Finding]:

@@ -169,11 +169,15 @@ class _Coordinator:
         with contextlib.closing(executor(self._plan, self._run, compute=compute, events=self._events)) as reports:
             for report in reports:
                 self._progress.add(report)
+        self._note(self._progress.describe_kernels())
 
     def _say_notes(self) -> None:
         for note in (*self._plan.notes, self._plan.parts.notice):
-            if note:
-                self._events.note(note)
+            self._note(note)
+
+    def _note(self, note: str) -> None:
+        if note:
+            self._events.note(note)
 
     def _outcome(self) -> Outcome:
         clips, report = len(self._plan.selection.clips), self._progress.report

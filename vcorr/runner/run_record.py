@@ -60,7 +60,8 @@ class Progress:
     def __init__(self, plan: Plan, run: RunDirectory) -> None:
         self._clips, self._run, self._has_cost = plan.selection.clips, run, plan.task.at_one_site
         self._began = time.monotonic()
-        self._earlier = _earlier_notes(run)
+        self._earlier = _earlier_texts(run, "clip_notes")
+        self._earlier_kernels = _earlier_texts(run, "kernels")
         self.report = Report()
 
     def add(self, report: Report) -> None:
@@ -81,6 +82,16 @@ class Progress:
         """Returns what a tracker, or a model at one site, cost over all clips; nothing for another task."""
         return {COST_KEY: total_cost(self._run)} if self._has_cost else {}
 
+    def describe_kernels(self) -> str:
+        """Says that other kernels matched tokens in earlier commands; "" if they did not, or if it is not known."""
+        earlier, now = sorted(self._earlier_kernels), sorted(self.report.kernels)
+        if not earlier or not now or earlier == now:
+            return ""
+        return (
+            f"Kernels that match tokens: {' and '.join(now)}, but {' and '.join(earlier)} in earlier commands of this "
+            "run. Where tokens are equal up to rounding, they may choose differently (docs/performance.md)."
+        )
+
     def facts(self) -> dict[str, Any]:
         """Returns what `run.json` says about clips, seconds and memory."""
         report = self.report
@@ -99,15 +110,16 @@ class Progress:
                 "load": None if report.load_seconds is None else round(report.load_seconds, 3),
             },
             "peak_memory_gib": self.peak_memory(),
+            "kernels": sorted({*self._earlier_kernels, *self.report.kernels}),
             **self._cost(),
             "clip_notes": list(dict.fromkeys([*self._earlier, *report.notes])),
         }
 
 
-def _earlier_notes(run: RunDirectory) -> list[str]:
-    """Returns the notes on clips of earlier commands; none if the record cannot be read."""
-    found = _earlier_record(run).get("clip_notes")
-    return [str(note) for note in found] if isinstance(found, list) else []
+def _earlier_texts(run: RunDirectory, field: str) -> list[str]:
+    """Returns a list of texts that earlier commands recorded; none if the record cannot be read, or lacks it."""
+    found = _earlier_record(run).get(field)
+    return [str(each) for each in found] if isinstance(found, list) else []
 
 
 def _earlier_record(run: RunDirectory) -> dict[str, Any]:

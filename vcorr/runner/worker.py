@@ -15,6 +15,7 @@ from typing import Any
 from vcorr.contract.errors import MissingError, NumericalError, PluginError, StoreError, UsageError
 from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.protocols import Probe
+from vcorr.kernels.paths_used import Path, forget_paths, paths_used
 from vcorr.runner import predict, track
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.events import Events, Silent
@@ -46,6 +47,7 @@ class Report:
         device_peak: the most GiB that a worker allocated on a device since it began to load; None if unknown.
         host_peak: the most GiB that the process of a worker held; None if unknown.
         notes: sentences that the user should read about the clips.
+        kernels: the paths that matched tokens (docs/performance.md); empty if nothing was matched.
     """
 
     computed: int = 0
@@ -56,6 +58,7 @@ class Report:
     device_peak: float | None = None
     host_peak: float | None = None
     notes: tuple[str, ...] = ()
+    kernels: frozenset[Path] = frozenset()
 
     def __add__(self, other: Report) -> Report:
         return Report(
@@ -67,6 +70,7 @@ class Report:
             _largest(self.device_peak, other.device_peak),
             _largest(self.host_peak, other.host_peak),
             self.notes + other.notes,
+            self.kernels | other.kernels,
         )
 
 
@@ -174,6 +178,7 @@ class _Worker:
             device_peak=device,
             host_peak=host_peak(),
             notes=tuple(self._notes),
+            kernels=frozenset() if self._probes is None else paths_used(),
         )
 
     def is_predicted(self, clip_id: str) -> bool:
@@ -290,6 +295,7 @@ class _Worker:
             for note in describe_use(plan.hardware.device, plan.hardware.label):
                 self._events.note(note)
             forget_peak(plan.hardware.device)
+            forget_paths()
             began = time.monotonic()
             adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
             adapter.check_settings(replace(plan.selection.settings, guidance=plan.live.guidance))

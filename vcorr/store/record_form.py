@@ -135,6 +135,7 @@ RECORD_FORM = _mapping(
         "clips": _mapping_of(_COUNT),
         "seconds": _mapping_of(_NUMBER_OR_NULL),
         "peak_memory_gib": _mapping_of(_NUMBER_OR_NULL),
+        "kernels": _TEXTS,
         "cost": _COST,
     }
 )

@@ -211,6 +211,7 @@ def provenance(run: BoardRun) -> list[tuple[str, str]]:
         ("weights", run.weights),
         ("seed", ", ".join(seeds)),
         ("device", ", ".join(str(device[key]) for key in ("name", "dtype", "machine", "os") if device.get(key))),
+        ("kernels", ", ".join(map(str, record.get("kernels") or ()))),
         ("started", record.get("started")),
         ("finished", record.get("updated")),
         ("git", record.get("git")),
