@@ -181,10 +181,13 @@ def test_a_failed_pass_leaves_no_guider_behind(hunyuan):
     ("given", "said"),
     [
         ({"guidance": "cga", "layout": "cogvideox"}, "Did you mean"),
-        ({"layout": "cogvideox", "layer": "1"}, r"guide\(\): layer"),
+        ({"layout": "cogvideox", "layer": "1"}, r"^guide\(\): Unknown option 'layer'\. Did you mean 'layers'"),
         ({"layout": "cogvideox", "layers": "44"}, "guidance.layers 44 is out of range"),
-        ({"layout": "wan2.1-1.3b"}, "the denoiser of wan2.1-1.3b is a"),
+        ({"layout": "wan2.1-1.3b"}, "^The denoiser of wan2.1-1.3b is a"),
         ({"layout": "cogvideox", "guidance": NamedGuidance(CrossFrameOptions()), "scale": 2}, "is an option of"),
+        ({"layout": "cogvideox", "guidance": None}, "the name of a guidance or a vcorr.Guidance, got NoneType"),
+        ({"layout": "cogvideox", "guidance": 5}, "or a vcorr.Guidance, got int"),
+        ({"layout": None}, "^layout must be a vcorr.Layout or a model's name"),
     ],
 )
 def test_what_does_not_fit_is_refused(cogvideox, given, said):

@@ -51,11 +51,25 @@ def test_steps_are_counted_anew_in_every_call(model):
         first = [make(model) for _ in range(2)]
     with vcorr.knock_out(model.pipe, 1, layout="cogvideox", steps=[0, 1]):
         whole = make(model)
-    with vcorr.knock_out(model.pipe, 1, layout="cogvideox", steps=[2]):
-        never = make(model)
     assert np.array_equal(*first)
     assert not np.array_equal(first[0], whole)
-    assert np.array_equal(never, make(model))
+
+
+def test_a_chosen_step_that_never_ran_is_an_error_and_the_pipeline_is_as_it_was(model):
+    plain = make(model)
+    with (
+        pytest.raises(UsageError, match=r"step 2 never ran, so nothing was cut there; \w+ ran 2 steps"),
+        vcorr.knock_out(model.pipe, 1, layout="cogvideox", steps=[0, 2]),
+    ):
+        make(model)
+    assert np.array_equal(make(model), plain)
+
+
+def test_one_index_needs_no_list_and_may_be_of_numpy(model):
+    with vcorr.knock_out(model.pipe, [1], layout="cogvideox", heads=[1], steps=[1]):
+        several = make(model)
+    with vcorr.knock_out(model.pipe, np.int64(1), layout="cogvideox", heads=1, steps=np.array(1)[()]):
+        assert np.array_equal(make(model), several)
 
 
 def test_heads_are_replaced_where_no_token_is_cut(model):
@@ -73,8 +87,20 @@ def test_heads_are_replaced_where_no_token_is_cut(model):
     [
         ({"layers": 9}, "no layer 9"),
         ({"layers": 1, "heads": [7]}, "Layer 1 has no head 7"),
-        ({"layers": 1, "heads": [-1]}, "Layer 1 has no head -1"),
-        ({"layers": ()}, "at least one layer"),
+        ({"layers": 1, "heads": [-1]}, "heads must be indices"),
+        ({"layers": ()}, r"knock_out\(\): layers must be indices counted from 0; got none"),
+        ({"layers": "1"}, "layers must be indices counted from 0; got '1'"),
+        ({"layers": None}, "got None"),
+        ({"layers": True}, "got True"),
+        ({"layers": 1.0}, r"got 1\.0"),
+        ({"layers": 1, "heads": "1"}, r"heads must be indices counted from 0, or \(\) for all; got '1'"),
+        ({"layers": 1, "heads": None}, "heads must be indices"),
+        ({"layers": 1, "steps": "0-1"}, "steps must be indices counted from 0, or None for all; got '0-1'"),
+        ({"layers": 1, "steps": [-1]}, "steps must be indices"),
+        ({"layers": 1, "steps": []}, "steps must be indices .* got none"),
+        ({"layers": 1, "dose": "0.5"}, "A dose must be a number of at least 0, got '0.5'"),
+        ({"layers": 1, "kind": None}, "Unknown kind of knock-out 'None'"),
+        ({"layers": 1, "layout": None}, "^layout must be a vcorr.Layout or a model's name, got NoneType"),
         ({"layers": 1, "kind": "frames"}, "frames"),
         ({"layers": 1, "dose": float("nan")}, "A dose must be a number"),
         ({"layers": 1, "layout": "no-model"}, "no-model"),

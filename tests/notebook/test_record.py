@@ -486,7 +486,7 @@ def test_a_grid_that_the_latents_do_not_make_is_refused_with_both(cookbook, wron
     right = vcorr.TokenGrid(frames=3, rows=4, cols=6, stride=(16, 16), temporal_ratio=4)
     given = dataclasses.replace(right, **{"video_frames": None, **wrong})
     rec = vcorr.record(pipe.transformer, layout="cogvideox", probes="qk", grid=given)
-    with pytest.raises(UsageError, match=r"the given grid is(.|\n)*make 3 x 4 x 6 tokens"), rec:
+    with pytest.raises(UsageError, match=r"The given grid is(.|\n)*make 3 x 4 x 6 tokens"), rec:
         pipe(**prompt, **video)
 
 

@@ -110,6 +110,7 @@ def _make(guidance: str | Guidance, options: Mapping[str, Any]) -> Guidance:
                 f"guide(): {next(iter(options))} is an option of a guidance that is named.",
                 hint="Set it where the guidance object is made.",
             )
+        _check_guidance(guidance)
         return guidance
     entry = installed().guidances.get(guidance).entry
     config_type = entry.config_type()
@@ -118,6 +119,15 @@ def _make(guidance: str | Guidance, options: Mapping[str, Any]) -> Guidance:
         return made
     found: Guidance = entry.create(options_from(config_type, dict(options), "guide(): "))
     return found
+
+
+def _check_guidance(given: Any) -> None:
+    """Checks that an object can guide: that it perturbs attention, or changes predictions."""
+    if not any(callable(getattr(given, name, None)) for name in ("perturb", "combine")):
+        raise UsageError(
+            f"guide(): expected the name of a guidance or a vcorr.Guidance, got {type(given).__name__}.",
+            hint="Names: vcorr list guidances",
+        )
 
 
 class _Placed(PassListener):

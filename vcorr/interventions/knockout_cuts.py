@@ -36,7 +36,7 @@ def check_kind(kind: str) -> CutKind:
     for known in KINDS:
         if kind == known:
             return known
-    raise unknown_name("kind of knock-out", kind, KINDS)
+    raise unknown_name("kind of knock-out", str(kind), KINDS)
 
 
 def check_cut(kind: CutKind, site: Site, grid: TokenGrid, layout: TokenLayout) -> None:
@@ -49,7 +49,7 @@ def check_cut(kind: CutKind, site: Site, grid: TokenGrid, layout: TokenLayout) -
     if reason:
         raise UsageError(
             f"Layer {site.layer} ({site.name}) has no {kind} attention to knock out: {reason}.",
-            hint="Choose other layers with --sites, or another --kind.",
+            hint="Choose other layers, or another kind of cut.",
         )
 
 
@@ -59,7 +59,7 @@ def _why_not(kind: CutKind, site: Site, grid: TokenGrid, layout: TokenLayout) ->
     of_tokens = kind not in ("head", "head-mean")
     reasons = {
         "it computes no attention that can be changed": site.attention == "none",
-        "its attention is linear, so there are no weights of single tokens; --kind head works there": (
+        "its attention is linear, so there are no weights of single tokens; the kind head works there": (
             of_tokens and site.attention == "linear"
         ),
         "its spatial attention never sees another frame; temporal layers do": (
@@ -114,7 +114,7 @@ def compute_cut(
     if call.causal:
         raise CaptureError(
             f"{call.name}: its attention is causal; knock-outs of tokens are not defined for it.",
-            hint="Choose --kind head.",
+            hint="Choose the kind head.",
         )
     keys, frames = _KEYS[kind], tokens.frames if kind != "text" else (tokens.video,)
     if kind == "text" and tokens.text.start == tokens.text.stop:

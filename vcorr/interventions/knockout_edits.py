@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from numbers import Real
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -53,8 +54,8 @@ class Knockout:
     def __post_init__(self) -> None:
         check_kind(self.kind)
         if not self.heads:
-            raise UsageError("A knock-out needs at least one layer.", hint="For example: --sites 17")
-        if not (math.isfinite(self.dose) and self.dose >= 0):
+            raise UsageError("A knock-out needs at least one layer.", hint="For example: heads={17: ()}")
+        if not (_is_number(self.dose) and self.dose >= 0):
             raise UsageError(f"A dose must be a number of at least 0, got {self.dose!r}.", hint="1 is the whole cut.")
 
     def __call__(self, call: EditableCall, compute: Compute) -> Tensor:
@@ -135,6 +136,10 @@ def check_heads(call: AttentionCall, heads: Sequence[int]) -> list[int]:
     if wrong := [head for head in heads if not 0 <= head < count]:
         raise CaptureError(f"{call.name}: there is no head {wrong[0]}; it has {count}, counted from 0.")
     return list(heads) or list(range(count))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _choose_heads(call: EditableCall, heads: list[int]) -> EditableCall:

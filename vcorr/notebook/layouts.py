@@ -106,8 +106,8 @@ class Placement:
             return self
         if size is None:
             raise UsageError(
-                f"record(): the arguments of {self.name} do not show the size of the latents.",
-                hint="Give the size of the video, record(..., size=(T, H, W)), or the tokens, record(..., grid=...).",
+                f"The arguments of {self.name} do not show the size of the latents.",
+                hint="Give the size of the video: size=(T, H, W).",
             )
         return replace(self, grid=token_grid(self.compression, *size))
 
@@ -118,7 +118,7 @@ class Placement:
         found = token_grid(self.compression, *size)
         if found != grid:
             raise UsageError(
-                f"record(): the given grid is {_in_words(grid)}; the latents of this video make {_in_words(found)}.",
+                f"The given grid is {_in_words(grid)}; the latents of this video make {_in_words(found)}.",
                 hint="Leave out grid and size: the latents show them.",
             )
 
@@ -130,7 +130,7 @@ def place_by_hand(module: Any, layout: Layout) -> Placement:
         UsageError: an item is not a module, or the layout contradicts itself or a module.
     """
     if not isinstance(layout, Layout):
-        raise UsageError(f"record(): layout must be a vcorr.Layout or a model's name, got {type(layout).__name__}.")
+        raise UsageError(f"layout must be a vcorr.Layout or a model's name, got {type(layout).__name__}.")
     if not isinstance(layout.grid, TokenGrid):
         raise UsageError(f"Layout: grid must be a vcorr.TokenGrid, got {type(layout.grid).__name__}.")
     several = denoisers_of(module, "record()")
@@ -222,12 +222,12 @@ def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid
     """
     if compression.front_padded:
         raise UsageError(
-            "record(): this model pads its latents in front, so they do not show the number of frames.",
-            hint="Give the size of the video: record(..., size=(T, H, W)).",
+            "This model pads its latents in front, so they do not show the number of frames.",
+            hint="Give the size of the video: size=(T, H, W).",
         )
     patch, lead = compression.patch, int(compression.causal)
     if rows % patch or cols % patch:
-        raise UsageError(f"record(): {rows} x {cols} latents do not divide into patches of {patch} x {patch}.")
+        raise UsageError(f"{rows} x {cols} latents do not divide into patches of {patch} x {patch}.")
     video_frames = compression.temporal * (frames - lead) + lead
     tokens, spans = compression.time(video_frames)
     return TokenGrid(
@@ -295,7 +295,7 @@ def _expand(module: nn.Module, pattern: str) -> list[tuple[str, int]]:
 
 def _size(size: Sequence[int]) -> tuple[int, int, int]:
     if len(size) != 3 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
-        raise UsageError(f"record(): size must be (T, H, W), frames and pixels, got {size!r}.")
+        raise UsageError(f"size must be (T, H, W), frames and pixels, got {size!r}.")
     frames, height, width = (int(side) for side in size)
     return frames, height, width
 
@@ -306,7 +306,7 @@ def _check_class(adapter: DiffusersVideoModel[Any], denoiser: nn.Module, name: s
     expected, found = named, type(find(denoiser, "")[0]).__name__
     if expected not in ("", found):
         raise UsageError(
-            f"record(): the denoiser of {name} is a {expected}, not a {found}.",
+            f"The denoiser of {name} is a {expected}, not a {found}.",
             hint="Name the model whose pipeline it is, see vcorr list models, or describe it: vcorr.Layout(...)",
         )
 

@@ -23,6 +23,7 @@ from vcorr.contract.protocols import Probe
 from vcorr.contract.records import Prediction, Queries, RowsPrediction, Site
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.data.query_grids import query_grid
+from vcorr.notebook.index_arguments import read_index_argument
 from vcorr.notebook.layouts import Layout, Placement, place_by_hand, place_by_plugin
 from vcorr.runner.parts import make_part
 from vcorr.runner.scored_variants import Readings, readings_of, run_variants
@@ -295,10 +296,4 @@ def _points(queries: Any) -> Queries:
 
 
 def _indices(name: str, values: Collection[int] | None) -> frozenset[int] | None:
-    if values is None:
-        return None
-    wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < 0]
-    if wrong or not len(values):
-        what = f"got {wrong[0]!r}" if wrong else "got none"
-        raise UsageError(f"record(): {name} must be indices counted from 0, or None for all; {what}.")
-    return frozenset(int(v) for v in values)
+    return None if values is None else frozenset(read_index_argument("record()", name, values))

@@ -402,8 +402,12 @@ def _shorten(text: str) -> str:
 
 
 def _unknown(name: str, known: Mapping[str, Any], prefix: str) -> UsageError:
-    hint = f"Options of this {prefix.rstrip('.')}: {', '.join(known) or 'none'}."
-    return unknown_name("option", prefix + name, [prefix + each for each in known], hint=hint)
+    # another prefix names a function, and is no part of the name of an option
+    part = prefix if prefix.endswith(".") else ""
+    whose = f"Options of this {part[:-1]}" if part else "Options"
+    hint = f"{whose}: {', '.join(known) or 'none'}."
+    error = unknown_name("option", part + name, [part + each for each in known], hint=hint)
+    return error if part else UsageError(f"{prefix}{error.message}", hint=hint)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

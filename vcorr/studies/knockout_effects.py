@@ -1,11 +1,12 @@
 """The statistics of a knock-out study: what each cut harms beyond its controls, and which observation foresees it.
 
 All effects are harms: positive where a cut raises the denoising loss, lowers the skill of matching, or makes a score of
-a video worse. A video that moves less counts as harmed in the score that is a guard. An effect is
-the harm of a cut minus the mean harm of its controls on the same clip. Intervals are Student's t over clips, and p is
-of sign-flip tests, corrected jointly for all cuts of one dose and outcome. Both are about other clips, with these
-controls.
-`beyond` is about other random sets: how many controls harm at least as much, on the mean over clips.
+a video worse. A video that moves less counts as harmed in the score that is a guard. An effect is the harm of a cut
+minus the mean harm of its controls on the same clip.
+
+Intervals are Student's t over clips, and p is of sign-flip tests, corrected jointly for all cuts of one dose and
+outcome. Both are about other clips, with these controls. `beyond` is about other random sets: how many controls harm at
+least as much, on the mean over clips.
 """
 
 from __future__ import annotations
