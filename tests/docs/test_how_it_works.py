@@ -33,7 +33,7 @@ VISITED = (
     "run_mode",
     "StepReader.see_call",
     "match_readings",
-    "score_clip",
+    "score_table",
 )
 """A function of each stop that is called when the stop is reached, and not before."""
 
