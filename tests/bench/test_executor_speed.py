@@ -11,8 +11,10 @@ from vcorr.bench import executor_speed
 from vcorr.bench.executor_speed import ExecutorSpeed, time_executors
 from vcorr.cli.main import main
 from vcorr.contract.errors import StoreError, UsageError
+from vcorr.runner.executors.crew import Crew
 from vcorr.runner.plan import make_plan
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.worker import work_off_each
 
 BENCH = ["bench", "executor", "--model", "sliding-model", "--data", "token-slide", "--device", "cpu"]
 
@@ -20,6 +22,13 @@ BENCH = ["bench", "executor", "--model", "sliding-model", "--data", "token-slide
 @pytest.fixture
 def plan(plugins):
     return make_plan(RunSpec(model="sliding-model", probe="qk", steps="0", workers=2), plugins(mortal))
+
+
+class HereCrew(Crew):
+    """Works in this process; how processes report a failed clip is tested in tests/runner/test_local_processes.py."""
+
+    def work_off(self, clips):
+        return work_off_each(self._plan, self._run, clips, events=self._events)
 
 
 def test_two_numbers_of_processes_are_compared(plugins, capsys) -> None:
@@ -54,7 +63,8 @@ def test_too_few_clips_or_devices_are_refused(plan, tmp_path) -> None:
         time_executors(plan, [3], 1, tmp_path, print)
 
 
-def test_clips_that_fail_end_the_measurement(plugins, tmp_path) -> None:
+def test_clips_that_fail_end_the_measurement(plugins, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(executor_speed, "Crew", HereCrew)
     options = {"data": {"fail": "slide-3"}}
     failing = make_plan(RunSpec(model="sliding-model", probe="qk", steps="0", options=options), plugins(mortal))
     with pytest.raises(StoreError, match="nothing was measured: slide-3"):

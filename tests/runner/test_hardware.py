@@ -58,6 +58,7 @@ def test_processes_on_the_cpu_are_as_many_as_asked_for() -> None:
         ("cuda:0,cuda:0", None, r"not a list of different CUDA devices"),
         ("cuda:0,cuda:9", None, r"--device cuda:9: there is no such device"),
         ("cpu", 0, r"--workers 0: at least one process is needed"),
+        ("cpu", 10**10, r"--workers 10000000000: at most 10000 processes share a run"),
     ],
 )
 def test_devices_and_processes_that_do_not_fit_are_refused(cards, device, workers, said) -> None:

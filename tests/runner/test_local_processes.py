@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +20,10 @@ import vcorr
 from vcorr.contract.errors import InterruptedRunError
 from vcorr.runner.coordinator import Outcome, Reuse, execute
 from vcorr.runner.events import Silent
+from vcorr.runner.executors import crew as crew_module
+from vcorr.runner.executors import member_program
 from vcorr.runner.executors.crew import Crew, ProcessDiedError
-from vcorr.runner.executors.member import find_card
+from vcorr.runner.executors.member import SECONDS_TO_END, find_card
 from vcorr.runner.plan import make_plan
 from vcorr.runner.spec import RunSpec
 from vcorr.store.rundir import TABLES, RunDirectory, find_runs
@@ -161,3 +165,34 @@ def test_a_run_that_cannot_be_pickled_is_refused(registry, tmp_path) -> None:
     plan = replace(make_plan(RunSpec(model="mortal", probe="qk", steps="0", workers=2), registry), notes=(lambda: "",))
     with pytest.raises(vcorr.UsageError, match=r"cannot be handed to other processes(.|\n)*--workers 1"):
         Crew(plan, RunDirectory(tmp_path), Silent(), ["cpu", "cpu"])
+
+
+def test_a_process_that_is_interrupted_alone_ends_without_a_traceback(monkeypatch) -> None:
+    def interrupt(connection) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(member_program, "_work", interrupt)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
+    ours, theirs = socket.socketpair()
+    with ours, pytest.raises(SystemExit) as ended:
+        member_program.main(theirs.detach())
+    assert ended.value.code == 130  # as shells know an interrupt
+
+
+def test_processes_that_do_not_end_are_waited_for_together(registry, tmp_path, monkeypatch) -> None:
+    class Stubborn:
+        def ask_to_end(self) -> None:
+            asked.append(self)
+
+        def end(self, seconds: float) -> None:
+            assert len(asked) == 3
+            waits.append(seconds)
+            now[0] += seconds
+
+    asked, waits, now = [], [], [7.0]
+    monkeypatch.setattr(crew_module.time, "monotonic", lambda: now[0])
+    plan = make_plan(RunSpec(model="mortal", probe="qk", steps="0", workers=3), registry)
+    with Crew(plan, RunDirectory(tmp_path), Silent(), ["cpu"] * 3) as crew:
+        crew._members.extend(Stubborn() for _ in range(3))
+    assert waits == [SECONDS_TO_END, 0.0, 0.0]

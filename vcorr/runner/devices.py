@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from vcorr.contract.errors import UsageError
 
+MOST_WORKERS = 10_000
+"""The largest number of processes that share a run; more is a slip of the keyboard."""
+
 
 def read_device_list(text: str) -> tuple[str, ...]:
     """Returns the devices of `--device cuda:0,cuda:1`; one word without a comma is one device.
@@ -50,8 +53,10 @@ def share_devices(listed: Sequence[str], workers: int | None, *, automatic: bool
 
 def check_workers(workers: int | None) -> None:
     """Raises UsageError if `--workers` is not a number of processes."""
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: at least one process is needed.", hint="For example: --workers 2")
+    if workers is None or 1 <= workers <= MOST_WORKERS:
+        return
+    why = "at least one process is needed" if workers < 1 else f"at most {MOST_WORKERS} processes share a run"
+    raise UsageError(f"--workers {workers}: {why}.", hint="For example: --workers 2")
 
 
 def _as_many(devices: Sequence[str], workers: int | None, what: str) -> tuple[str, ...]:

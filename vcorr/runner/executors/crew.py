@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
@@ -10,7 +11,7 @@ from types import TracebackType
 
 from vcorr.contract.errors import VcorrError
 from vcorr.runner.events import Events
-from vcorr.runner.executors.member import Member
+from vcorr.runner.executors.member import SECONDS_TO_END, Member
 from vcorr.runner.executors.messages import Broken, Event, Order, pickle_plan
 from vcorr.runner.plan import Plan
 from vcorr.runner.worker import Report, give_up
@@ -50,11 +51,12 @@ class Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Ends every process. None runs when this returns."""
+        """Ends every process, all in the time of one. None runs when this returns."""
         for member in self._members:
             member.ask_to_end()
+        until = time.monotonic() + SECONDS_TO_END
         for member in self._members:
-            member.end()
+            member.end(max(0.0, until - time.monotonic()))
         self._members.clear()
 
     def work_off(self, clips: Sequence[str]) -> Iterator[Report]:

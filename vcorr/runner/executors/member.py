@@ -89,10 +89,10 @@ class Member:
         """Asks the process to end after it has deleted its temporary files."""
         self._process.terminate()
 
-    def end(self) -> None:
+    def end(self, seconds: float = SECONDS_TO_END) -> None:
         """Waits a short time for the process to end, then kills it, and closes everything."""
         try:
-            self._process.wait(SECONDS_TO_END)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

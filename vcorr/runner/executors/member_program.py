@@ -16,6 +16,8 @@ from vcorr.runner.executors.messages import Broken, Order, SentEvents
 
 _STOPPED = 143
 """Exit code of a process that was asked to end, as shells know it."""
+_INTERRUPTED = 130
+"""Exit code of a process in which KeyboardInterrupt was raised, as shells know it."""
 
 
 def main(descriptor: int) -> None:
@@ -27,6 +29,9 @@ def main(descriptor: int) -> None:
         _work(connection)
     except EOFError:
         sys.exit(_STOPPED)
+    except KeyboardInterrupt:
+        # raised by a part, or sent to this process alone: Ctrl-C reaches the run, which ends this process
+        sys.exit(_INTERRUPTED)
     except Exception as error:
         connection.send(Broken.of(error))
 
