@@ -148,6 +148,22 @@ def test_a_clip_without_a_moving_point_is_left_out_alone(results):
 
 
 @pytest.mark.filterwarnings("error")
+def test_a_control_without_a_value_is_left_out_of_the_mean_and_of_the_count(results):
+    """Checks what happens in mode generate, where a control may stop all motion of a video."""
+    study = make_study()
+    lost = {"metric": MAIN_COLUMN, "control": 3}
+    rows = [{**row, "value": np.nan} if lost.items() <= row.items() else row for row in make_rows(study)]
+    found = find_results(study, rows)
+    before, kept = effects_of(results, "matching"), effects_of(found, "matching")
+    others = np.mean([harm for i, harm in enumerate(CONTROL) if i != 3])
+    for name, one in kept.items():
+        assert one.count == 19
+        assert one.beyond == before[name].beyond - (CONTROL[3] >= HARM[name])
+        assert one.controls / before[name].controls == pytest.approx(others / np.mean(CONTROL))
+    assert {one.count for one in effects_of(found, "loss").values()} == {20}
+
+
+@pytest.mark.filterwarnings("error")
 def test_clips_of_which_none_moves_say_nothing_about_matching():
     study = make_study()
     rows = [{**row, "value": np.nan} if row["metric"] == MAIN_COLUMN else row for row in make_rows(study)]

@@ -72,8 +72,8 @@ class CutEffect:
     sites: of the cut. asked: the dose of the study. whole: harm of the cut at this dose. matched: its harm at the norm
     that it has in common with its controls, in dose `dose` on the mean. controls: mean harm of the controls. effect:
     matched minus controls. p, p_joint: of the effect, alone and corrected for all cuts of its table. beyond: number of
-    controls that harm at least as much, of `count`.
-    highest_dose: of a control. readers: the layers that are read. clips: number of clips with a value.
+    controls that harm at least as much, of `count` controls with a value. highest_dose: of a control. readers: the
+    layers that are read. clips: number of clips with a value.
     """
 
     sites: str
@@ -190,7 +190,8 @@ class _CutData:
         is_matching = outcome == MATCHING_OUTCOME
         interval = self._skill_interval() if is_matching else mean_interval(per_clip)
         whole = self._against_plain() if is_matching else mean_interval(self._harms(self._whole, outcome))
-        controls = [self._harm(each, outcome) for each in self._controls]
+        harms = [self._harm(each, outcome) for each in self._controls]
+        controls = [harm for harm in harms if math.isfinite(harm)]
         matched = self._harm(self._matched, outcome)
         p = float(sign_flip_test(per_clip))
         return CutEffect(
@@ -200,7 +201,7 @@ class _CutData:
             whole=Estimate.of(whole),
             matched=matched,
             dose=float(np.mean([one.dose for clip in self._matched for one in clip])),
-            controls=float(np.mean(controls)),
+            controls=float(mean_known(controls)),
             effect=Estimate.of(interval),
             p=p,
             p_joint=p,
