@@ -153,6 +153,14 @@ def test_a_beginning_that_no_task_has_is_named(tmp_path) -> None:
         findings.main(["--only", "renoise-hrad", "--out", str(tmp_path)])
 
 
+@pytest.mark.parametrize("line", ["--jobs 0", "--jobs two", "--limit 0", "--limit -1", "--limit 1.5"])
+def test_numbers_below_one_are_refused(line, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        make_parser("m", "Does a thing.", "runs/x", 64).parse_args(line.split())
+    assert ended.value.code == 2
+    assert f"expected a whole number of at least 1, got '{line.split()[1]}'" in capsys.readouterr().err
+
+
 def test_options_are_read() -> None:
     parser = make_parser("m", "Does a thing.\n\nMore.", "runs/x", 64)
     line = "--out a --limit 4 --device cuda --jobs 3 --reuse only --only tiny,zncc-search --tables-only"

@@ -13,7 +13,7 @@ from vcorr_tiny.command_runs import Command, Work
 from vcorr_tiny.measurements import Kept
 from vcorr_tiny.task_pool import Task
 
-from vcorr import StoreError
+from vcorr import StoreError, UsageError
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
@@ -99,6 +99,18 @@ def test_a_failure_stops_neither_the_others_nor_the_copies(tmp_path, capsys) -> 
         measure.main(line)
     assert read_metrics(tmp_path / "copies" / "traits") == {traits.ACCURACY}
     assert "Copies: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_a_list_has_the_chosen_tasks_alone_and_a_wrong_name_leaves_nothing_behind(tmp_path, capsys) -> None:
+    assert measure.main(["--list", "--only", "traits"]) == 0
+    assert capsys.readouterr().out == "traits/only\n"
+    line = ["--only", "traits,nope", "--out", str(tmp_path / "runs"), "--copies", str(tmp_path / "copies")]
+    for words in (line, [*line, "--list"]):
+        with pytest.raises(UsageError, match="Unknown task 'nope'"):
+            measure.main(words)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == ""
 
 
 def write_accelerators(folder: Path) -> None:

@@ -102,17 +102,24 @@ def _plain(value: str | int | Path) -> str | int:
     return str(value) if isinstance(value, Path) else value
 
 
+def read_count(text: str) -> int:
+    """Reads a whole number of at least 1; raises ArgumentTypeError for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
 def make_parser(module: str, description: str, out: str, clips: int) -> argparse.ArgumentParser:
     """Returns a parser with the options of `Work` and of the page."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=Path(out), help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=clips, help="clips (default: %(default)s)")
+    parser.add_argument("--limit", type=read_count, default=clips, help="clips (default: %(default)s)")
     parser.add_argument("--docs", type=Path, help="docs folder whose page is updated")
     parser.add_argument("--device", default="cpu", help="of networks, such as cuda:0,cuda:1 (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: %(default)s)")
+    parser.add_argument("--jobs", type=read_count, default=1, help="processes at a time (default: %(default)s)")
     parser.add_argument("--reuse", choices=("never", "matching", "only"), default="matching", help="as in vcorr run")
     parser.add_argument("--only", default="", metavar="NAME[,NAME]", help="run only tasks that begin so; make no table")
-    parser.add_argument("--list", action="store_true", help="print the names of all tasks, and run nothing")
+    parser.add_argument("--list", action="store_true", help="print the names of the tasks, and run nothing")
     parser.add_argument("--tables-only", action="store_true", help="run nothing; make the tables of stored runs")
     return parser
 

@@ -25,7 +25,7 @@ from vcorr.studies.guidance_rows import GuidanceRow
 from vcorr.studies.guidance_study import ROWS
 from vcorr.studies.study_runs import RECORD
 from vcorr_tiny import guided_videos
-from vcorr_tiny.command_runs import Call, Work, end
+from vcorr_tiny.command_runs import Call, Work, end, read_count
 from vcorr_tiny.guided_videos import read_study
 from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.rigid_layers import RigidLayers
@@ -202,7 +202,7 @@ MEASUREMENT = Measurement("guidance-costs", CLIPS, list_tasks, write_tables, Kep
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = MEASUREMENT.make_parser("guided_costs", __doc__ or "")
-    parser.add_argument("--steps", type=int, default=STEPS, help="steps of the sampler (default: %(default)s)")
+    parser.add_argument("--steps", type=read_count, default=STEPS, help="steps of the sampler (default: %(default)s)")
     options = parser.parse_args(arguments)
     return replace(MEASUREMENT, list_tasks=partial(list_tasks, steps=options.steps)).run(options)
 

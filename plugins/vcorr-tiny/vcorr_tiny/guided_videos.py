@@ -29,7 +29,7 @@ from vcorr.studies.guidance_page import make_strip, show, show_interval, summari
 from vcorr.studies.guidance_rows import TABLE, GuidanceRow
 from vcorr.studies.guidance_study import ROWS, ArmRuns, GuidanceQuestion, GuidanceStudy, run_guidance_study
 from vcorr.studies.study_runs import RECORD, RUNS
-from vcorr_tiny.command_runs import Call, Command, Work, end
+from vcorr_tiny.command_runs import Call, Command, Work, end, read_count
 from vcorr_tiny.measurements import Kept, Measurement, copy_picture
 from vcorr_tiny.rigid_layers import RigidLayers
 from vcorr_tiny.statements import write_blocks
@@ -168,7 +168,7 @@ MEASUREMENT = Measurement("guidance", CLIPS, list_tasks, write_tables, _KEPT)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = MEASUREMENT.make_parser("guided_videos", __doc__ or "")
-    parser.add_argument("--steps", type=int, default=STEPS, help="steps of the sampler (default: %(default)s)")
+    parser.add_argument("--steps", type=read_count, default=STEPS, help="steps of the sampler (default: %(default)s)")
     parser.add_argument("--guidances", help="guidances (default: all)")
     options = parser.parse_args(arguments)
     tasks = partial(list_tasks, steps=options.steps, guidances=options.guidances)

@@ -31,7 +31,7 @@ from vcorr_tiny import (
 )
 from vcorr_tiny.command_runs import Work, end, make_parser, read_work
 from vcorr_tiny.measurements import Measurement
-from vcorr_tiny.task_pool import Task, run_tasks
+from vcorr_tiny.task_pool import Task, choose, run_tasks
 
 MEASUREMENTS = (
     findings.MEASUREMENT,
@@ -121,15 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = read_options(arguments)
     work = read_work(options)
+    tasks = choose(list_tasks(work), work.only)
     if options.list:
-        sys.stdout.write("".join(f"{task.name}\n" for task in list_tasks(work)))
+        sys.stdout.write("".join(f"{task.name}\n" for task in tasks))
         return 0
     if work.tables_only:
         if options.docs:
             keep_for_boards(work, options.docs.parent / "leaderboards" / "results")
         return 1 if write_all_tables(work, options.docs) else 0
     try:
-        run_tasks(work, list_tasks(work))
+        run_tasks(work, tasks)
     finally:
         copy_all(work, options.copies)
     return 0

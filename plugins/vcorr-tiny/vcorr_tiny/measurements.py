@@ -16,7 +16,7 @@ from pathlib import Path
 from vcorr.board.collecting import collect_runs, find_all_runs
 from vcorr.board.tables.definitions import builtin_boards, metric_names
 from vcorr_tiny.command_runs import Work, make_parser, read_work
-from vcorr_tiny.task_pool import Task, run_tasks
+from vcorr_tiny.task_pool import Task, choose, run_tasks
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Measurement:
             VcorrError: a task failed; the others ran.
         """
         work = read_work(options)
-        tasks = self.list_tasks(work)
+        tasks = choose(self.list_tasks(work), work.only)
         if options.list:
             sys.stdout.write("".join(f"{task.name}\n" for task in tasks))
             return 0
