@@ -186,6 +186,7 @@ def test_a_failed_pass_leaves_no_guider_behind(hunyuan):
         ({"layout": "wan2.1-1.3b"}, "^The denoiser of wan2.1-1.3b is a"),
         ({"layout": "cogvideox", "guidance": NamedGuidance(CrossFrameOptions()), "scale": 2}, "is an option of"),
         ({"layout": "cogvideox", "guidance": None}, "the name of a guidance or a vcorr.Guidance, got NoneType"),
+        ({"layout": "cogvideox", "guidance": NamedGuidance}, "got the class CrossFrameGuidance"),
         ({"layout": "cogvideox", "guidance": 5}, "or a vcorr.Guidance, got int"),
         ({"layout": None}, "^layout must be a vcorr.Layout or a model's name"),
     ],
@@ -193,6 +194,27 @@ def test_a_failed_pass_leaves_no_guider_behind(hunyuan):
 def test_what_does_not_fit_is_refused(cogvideox, given, said):
     with pytest.raises(UsageError, match=said), guide(cogvideox.pipe, **given):
         pass
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (None, "predictions by branch: NoneType"),
+        ({"con": torch.zeros(1)}, r"predictions for 'con': torch.Size\(\[1\]\)"),
+    ],
+)
+def test_what_a_guidance_returns_is_checked(cogvideox, returned, said):
+    class Own(vcorr.GuidanceBase):
+        def combine(self, predictions, step):
+            return returned
+
+    plain = make(cogvideox)
+    with (
+        pytest.raises(vcorr.PluginError, match=rf"Own.combine\(\) returned something else than {said}"),
+        guide(cogvideox.pipe, Own(), layout="cogvideox"),
+    ):
+        make(cogvideox)
+    np.testing.assert_array_equal(make(cogvideox), plain)
 
 
 def test_a_denoiser_in_place_of_its_pipeline_is_refused(cogvideox):

@@ -123,9 +123,11 @@ def _make(guidance: str | Guidance, options: Mapping[str, Any]) -> Guidance:
 
 def _check_guidance(given: Any) -> None:
     """Checks that an object can guide: that it perturbs attention, or changes predictions."""
-    if not any(callable(getattr(given, name, None)) for name in ("perturb", "combine")):
+    is_class = isinstance(given, type)
+    if is_class or not any(callable(getattr(given, name, None)) for name in ("perturb", "combine")):
+        found = f"the class {given.__name__}" if is_class else type(given).__name__
         raise UsageError(
-            f"guide(): expected the name of a guidance or a vcorr.Guidance, got {type(given).__name__}.",
+            f"guide(): expected the name of a guidance or a vcorr.Guidance, got {found}.",
             hint="Names: vcorr list guidances",
         )
 

@@ -153,15 +153,19 @@ class _GuidedPasses(PassListener):
         return with_sample(output, torch.cat(rows))
 
     def _combine(self, facts: GuidedStep) -> dict[str, Tensor]:
-        combined = self._guidance.combine(dict(self._raw), facts)
+        combined: Any = self._guidance.combine(dict(self._raw), facts)
+        if not isinstance(combined, Mapping):
+            raise self._refuse(f"predictions by branch: {type(combined).__name__}")
         for branch, value in combined.items():
             if branch not in self._raw or not isinstance(value, Tensor) or value.shape != self._raw[branch].shape:
-                raise PluginError(
-                    f"{type(self._guidance).__name__}.combine() returned something else than predictions for "
-                    f"{branch!r}: {getattr(value, 'shape', type(value).__name__)}.",
-                    hint="vcorr.testing.check_guidance checks a guidance.",
-                )
+                raise self._refuse(f"predictions for {branch!r}: {getattr(value, 'shape', type(value).__name__)}")
         return {**self._raw, **combined}
+
+    def _refuse(self, what: str) -> PluginError:
+        return PluginError(
+            f"{type(self._guidance).__name__}.combine() returned something else than {what}.",
+            hint="vcorr.testing.check_guidance checks a guidance.",
+        )
 
     def _make_up(self, new: Mapping[str, Tensor]) -> Tensor:
         """Returns the conditional prediction that makes up for an unconditional one which went out unchanged.
