@@ -5,9 +5,11 @@ It is no part of the ordinary tests: a cluster takes memory and time. Run it by 
 
 from __future__ import annotations
 
+import pytest
 from support import mortal
 from support.heard import Listening, shards_of
 
+from vcorr.contract.errors import UsageError
 from vcorr.runner.coordinator import execute
 from vcorr.runner.plan import make_plan
 from vcorr.runner.spec import RunSpec
@@ -33,6 +35,9 @@ def test_a_lost_node_costs_no_clip_and_the_bytes_are_those_of_one_process(plugin
     registry = plugins(mortal)
     spec = {"model": "mortal", "probe": "qk", "steps": "0", "options": {"data": {"clips": 8}}}
     alone = execute(make_plan(RunSpec(**spec), registry), tmp_path / "alone")
+    nowhere = {**spec["options"], "executor": {"address": "auto"}}
+    with pytest.raises(UsageError, match="No Ray cluster can be reached"):
+        execute(make_plan(RunSpec(**{**spec, "executor": "ray", "options": nowhere}), registry), tmp_path / "nowhere")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         heard = Losing(cluster, cluster.add_node(num_cpus=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from vcorr.store.rundir import RunDirectory
 
 LOGS = "jobs"
 """The folder in a run with the logs of its jobs."""
+MOST_FRUITLESS = 2 * TRIES
+"""How many jobs are lost one after the other without finishing a clip until their clips are given up."""
 SECONDS_TO_CANCEL = 30.0
 """How long the run waits for the end of jobs that it has cancelled."""
 _PAUSE = {"slurm": 10.0, "local": 0.2}
@@ -38,12 +41,23 @@ def work_in_jobs(plan: Plan, run: RunDirectory, *, compute: bool, events: Events
     yield from share_rest(plan, run, events, _Jobs(plan, run, events, options).work_off)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The clips of a job. fruitless: how many jobs before it were lost one after the other without finishing a clip."""
+
+    clips: Sequence[str]
+    fruitless: int = 0
+
+
 class _Jobs:
-    """The jobs of one run. What a lost job had not finished is tried again in another one."""
+    """The jobs of one run. What a lost job had not finished is tried again in another one.
+
+    A job computes its clips in order, so a lost job costs its first unfinished clip alone one of its tries.
+    """
 
     def __init__(self, plan: Plan, run: RunDirectory, events: Events, options: JobOptions) -> None:
         self._plan, self._run, self._events, self._options = plan, run, events, options
-        self._jobs: dict[Any, list[str]] = {}
+        self._jobs: dict[Any, _Part] = {}
         self._tries: Counter[str] = Counter()
         self._executor = _make_executor(run.path / LOGS, options)
 
@@ -52,7 +66,7 @@ class _Jobs:
         count = min(len(clips), self._plan.spec.workers or self._options.jobs)
         try:
             for number in range(count):
-                self._submit(package, list(clips[number::count]))
+                self._submit(package, _Part(clips[number::count]))
             while self._jobs:
                 for job in [job for job in self._jobs if job.done()]:
                     yield from self._read(package, job)
@@ -68,17 +82,16 @@ class _Jobs:
         while not all(job.done() for job in self._jobs) and time.monotonic() < until:
             time.sleep(_PAUSE[self._options.cluster])
 
-    def _submit(self, package: Package, clips: list[str]) -> None:
-        self._tries.update(clips)
-        self._jobs[self._executor.submit(compute_clips, package, clips)] = clips
+    def _submit(self, package: Package, part: _Part) -> None:
+        self._jobs[self._executor.submit(compute_clips, package, list(part.clips))] = part
 
     def _read(self, package: Package, job: Any) -> Iterator[Report]:
         """Yields the reports of a job that has ended."""
-        clips = self._jobs.pop(job)
+        part = self._jobs.pop(job)
         try:
             found = job.result()
         except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError):
-            yield from self._try_again(package, job, clips)
+            yield from self._try_again(package, job, part)
             return
         for one in found:
             if isinstance(one, Broken):
@@ -86,22 +99,30 @@ class _Jobs:
             else:
                 yield one.pass_on(self._events)
 
-    def _try_again(self, package: Package, job: Any, clips: list[str]) -> Iterator[Report]:
-        """Reads what a lost job has finished, and gives the rest to another job, as often as `TRIES` says."""
-        predicted = find_predicted(self._plan, self._run, clips)
-        finished = [clip for clip in clips if clip in predicted]
+    def _try_again(self, package: Package, job: Any, part: _Part) -> Iterator[Report]:
+        """Reads what a lost job has finished, and gives the rest to another job."""
+        predicted = find_predicted(self._plan, self._run, part.clips)
+        finished = [clip for clip in part.clips if clip in predicted]
         yield from work_off_each(self._plan, self._run, finished, events=self._events)
-        left = [clip for clip in clips if clip not in predicted]
-        again = [clip for clip in left if self._tries[clip] < TRIES]
+        left = [clip for clip in part.clips if clip not in predicted]
         self._events.note(
-            f"Job {job.job_id} was lost with {len(left)} of its {len(clips)} clips. See {job.paths.stderr}"
+            f"Job {job.job_id} was lost with {len(left)} of its {len(part.clips)} clips. See {job.paths.stderr}"
         )
+        fruitless = 0 if finished else part.fruitless + 1
+        lost = self._find_lost(left, fruitless)
+        again = [clip for clip in left if clip not in lost]
         if again:
-            self._submit(package, again)
-        for clip in left:
-            if clip not in again:
-                error = ProcessDiedError(f"its job was lost in every try, {TRIES} times")
-                yield give_up(self._plan, self._run, clip, error, self._events)
+            self._submit(package, _Part(again, fruitless))
+        for clip in lost:
+            error = ProcessDiedError(f"its job was lost in every try, {TRIES} times")
+            yield give_up(self._plan, self._run, clip, error, self._events)
+
+    def _find_lost(self, left: Sequence[str], fruitless: int) -> Sequence[str]:
+        """Returns the clips to give up: one that was tried often enough, or all if no job gets anywhere."""
+        if fruitless >= MOST_FRUITLESS:
+            return left
+        self._tries.update(left[:1])
+        return [clip for clip in left[:1] if self._tries[clip] >= TRIES]
 
 
 def _make_executor(folder: Path, options: JobOptions) -> submitit.AutoExecutor:

@@ -31,6 +31,16 @@ def work_in_actors(plan: Plan, run: RunDirectory, *, compute: bool, events: Even
     yield from share_rest(plan, run, events, _Actors(plan, run, events, options).work_off)
 
 
+def _connect(address: str) -> None:
+    """Connects to the cluster, or starts one. Raises UsageError if there is none to connect to."""
+    try:
+        ray.init(address=address or None, log_to_driver=False, ignore_reinit_error=True)
+    except ConnectionError as error:
+        raise UsageError(
+            f"No Ray cluster can be reached: {error}", hint="Start one with: ray start --head --port 6379"
+        ) from error
+
+
 class _ClipActor:
     """Computes clips on a node. The model stays loaded."""
 
@@ -63,7 +73,7 @@ class _Actors:
 
     def work_off(self, package: Package, clips: Sequence[str]) -> Iterator[Report]:
         """Yields one report per clip, in the order in which they are finished."""
-        ray.init(address=self._options.address or None, log_to_driver=False, ignore_reinit_error=True)
+        _connect(self._options.address)
         self._left.extend(clips)
         try:
             for _ in range(min(len(clips), self._count())):
