@@ -22,7 +22,7 @@ ALWAYS = "VCORR_TEST_MORTAL_ALWAYS"
 
 
 class Mortal(sliding.SlidingModel):
-    """Dies in the first try of slide-1 and in every try of slide-2; if `ALWAYS` names a clip, in every try of that one."""
+    """Dies in the first try of slide-1 and in every try of slide-2; if `ALWAYS` names a clip, in all its tries."""
 
     def load(self, device, dtype, weights):
         sys.stdout.write("loading a mortal\n")
