@@ -32,7 +32,7 @@ ERRORS = [name for name in vcorr.__all__ if name.endswith("Error")]
 
 WITH_TORCH = {
     "vcorr": {
-        *("CorrespondenceTracker", "Knockout", "Layout", "knock_out", "record"),
+        *("CorrespondenceTracker", "Knockout", "Layout", "knock_out", "record", "run"),
         *("check_finite", "choose_tracker_device", "find_checkpoint", "identify_network", "read_checkpoint"),
         "repeat_exactly",
     },

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from vcorr.interventions.knockout_edits import Knockout as Knockout
     from vcorr.notebook.knocking_out import knock_out as knock_out
     from vcorr.notebook.layouts import Layout as Layout
+    from vcorr.notebook.named_run import run as run
     from vcorr.notebook.recording import record as record
     from vcorr.plugins.registry import installed as installed
     from vcorr.runner.clip_fit import fit_clip as fit_clip
@@ -149,6 +150,7 @@ else:
             "vcorr.notebook.knocking_out": "knock_out",
             "vcorr.notebook.layouts": "Layout",
             "vcorr.notebook.recording": "record",
+            "vcorr.notebook.named_run": "run",
             "vcorr.data.video.lossless": "read_lossless",
             "vcorr.data.video.video_reader": "read_video",
             "vcorr.plugins.registry": "installed",

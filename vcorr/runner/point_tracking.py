@@ -236,7 +236,7 @@ def track(
         "model": model or None,
         "tracker": tracker,
         "probe": probe or None,
-        "layers": _list_layers(layers),
+        "layers": list_numbers(layers),
         "steps": None if steps is None else str(steps),
         "preset": preset,
         "from_run": None if from_run is None else str(from_run),
@@ -246,17 +246,19 @@ def track(
         "weights": weights,
     }
     reading = {"fps": fps or 0.0, "start": start, "frames": frames or 0}
-    asked = _check_options(options or {})
+    asked = check_options(options or {})
     spec = replace(build_spec(flags), options={**asked, "data": {**reading, **asked.get("data", {})}})
     return plan_video_tracking(video, points, grid, spec, installed()).run()
 
 
-def _list_layers(layers: str | int | Sequence[int]) -> str:
-    """Returns layers as the text of `--layers`."""
-    return ",".join(map(str, layers)) if isinstance(layers, Sequence) and not isinstance(layers, str) else str(layers)
+def list_numbers(numbers: str | int | Sequence[int]) -> str:
+    """Returns layers or steps as the text of `--layers` or `--steps`."""
+    if isinstance(numbers, str | int):
+        return str(numbers)
+    return ",".join(map(str, numbers))
 
 
-def _check_options(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def check_options(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Returns options by their part; raises UsageError for an unknown part, or values that are no mapping."""
     for part, values in options.items():
         if part not in COMPONENTS:
