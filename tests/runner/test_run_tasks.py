@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import get_args
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import vcorr
@@ -49,8 +49,10 @@ class FirstFrameStages(ClipStages):
 
     def score(self, run, context, judges, predictions, tracks):
         brightness = float(np.load(frame_of(run, predictions["clip"][0].as_py())).mean())
-        rows = super().score(run, context, judges, predictions, tracks)
-        return [replace(row, value=brightness) if row.metric else row for row in rows]
+        scores = super().score(run, context, judges, predictions, tracks)
+        column = scores.schema.get_field_index("value")
+        values = pa.array([brightness] * scores.num_rows, scores.schema.field(column).type)
+        return scores.set_column(column, scores.schema.field(column), values)
 
 
 def frame_of(run, clip_id):
