@@ -8,6 +8,7 @@ A dose scales it: dose d changes d times as much. So controls get the norm of a 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -107,7 +108,7 @@ def find_targets(study: KnockoutPlan, edit: Edit, norms: Norms, step: int) -> It
 
 
 @dataclass
-class CellMaker:
+class CellMaker(ABC):
     """Makes the cells of one clip. The clip is prepared by the first pass that is needed.
 
     study: the plan. id: of the study. clip_id: of the clip. probes: of the model that is loaded.
@@ -124,13 +125,13 @@ class CellMaker:
         """The number of passes so far; in mode generate, of videos."""
         return self._passes
 
+    @abstractmethod
     def plain(self) -> list[KnockoutRow]:
         """Measures the model as it is, and what a whole cut would change in every head."""
-        raise NotImplementedError
 
+    @abstractmethod
     def edit(self, edit: Edit, norms: dict[int, Norms]) -> list[KnockoutRow]:
         """Measures one edit in all its doses. norms: as `read_norms` returns them."""
-        raise NotImplementedError
 
     def _row(self, role: str, step: int) -> KnockoutRow:
         context = self._context

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vcorr.board.collecting import collect_runs, find_all_runs
 from vcorr.board.tables.definitions import builtin_boards, metric_names
 from vcorr_tiny.command_runs import Work, make_parser, read_work
+from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.task_pool import Task, choose, run_tasks
 
 
@@ -91,3 +92,20 @@ def copy_picture(picture: Path, docs: Path) -> None:
     """Copies a picture that was drawn where its videos are into the folder of pictures of the pages."""
     (docs / "images").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(picture, docs / "images" / picture.name)
+
+
+def write_to(
+    page: str, make_blocks: Callable[[Path, int], Iterable[tuple[str, str]]]
+) -> Callable[[Work, Path | None], Mapping[str, str]]:
+    """Returns the `write_tables` of a measurement whose blocks all stand on one page.
+
+    page: its file in the docs folder. make_blocks: yields names and texts for a folder of runs and a number of clips.
+    """
+
+    def write_tables(work: Work, docs: Path | None) -> Mapping[str, str]:
+        blocks = dict(make_blocks(work.out, work.limit))
+        if docs:
+            write_blocks(docs / page, blocks)
+        return blocks
+
+    return write_tables

@@ -13,8 +13,7 @@ from pathlib import Path
 from vcorr import StoreError
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Command, Work, end
-from vcorr_tiny.measurements import Kept, Measurement
-from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.measurements import Kept, Measurement, write_to
 from vcorr_tiny.task_pool import Task
 from vcorr_tiny.tracked import Entrant, Place, make_comparison, make_table, read_runs
 
@@ -91,16 +90,8 @@ def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
         yield f"propagated-{place.name}", f"{tables}\n\n{limit} clips of `sprites`, `{place.name}`, in percent.{site}"
 
 
-def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
-    """Makes the blocks of docs/tracking.md about masks, and writes them."""
-    blocks = dict(page_blocks(work.out, work.limit))
-    if docs:
-        write_blocks(docs / "tracking.md", blocks)
-    return blocks
-
-
 KEPT = Kept(tuple(COLUMNS.values()), for_boards=True)
-MEASUREMENT = Measurement("propagation", CLIPS, list_tasks, write_tables, KEPT)
+MEASUREMENT = Measurement("propagation", CLIPS, list_tasks, write_to("tracking.md", page_blocks), KEPT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

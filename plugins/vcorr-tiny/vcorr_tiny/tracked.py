@@ -21,8 +21,7 @@ from vcorr.stats.sign_flips import holm, show_p, sign_flip_test
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.tracking.presets import find_preset
 from vcorr_tiny.command_runs import Command, Work, end
-from vcorr_tiny.measurements import Kept, Measurement
-from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.measurements import Kept, Measurement, write_to
 from vcorr_tiny.switches import best_layers
 from vcorr_tiny.task_pool import Task
 
@@ -343,16 +342,8 @@ def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
         yield f"tracked-{place.name}", f"{tables}\n\n{limit} clips of 24 frames, in percent. {choice}"
 
 
-def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
-    """Makes the blocks of docs/tracking.md about tracks, and writes them."""
-    blocks = dict(page_blocks(work.out, work.limit))
-    if docs:
-        write_blocks(docs / "tracking.md", blocks)
-    return blocks
-
-
 KEPT = Kept(tuple(COLUMNS.values()), for_boards=True)
-MEASUREMENT = Measurement("tracking", CLIPS, list_tasks, write_tables, KEPT)
+MEASUREMENT = Measurement("tracking", CLIPS, list_tasks, write_to("tracking.md", page_blocks), KEPT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
