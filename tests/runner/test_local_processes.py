@@ -18,6 +18,7 @@ from support.processes import PATIENCE
 
 import vcorr
 from vcorr.contract.errors import InterruptedRunError
+from vcorr.contract.part_calls import PartName
 from vcorr.runner.coordinator import Outcome, Reuse, execute
 from vcorr.runner.events import Silent
 from vcorr.runner.executors import crew as crew_module
@@ -167,17 +168,24 @@ def test_a_run_that_cannot_be_pickled_is_refused(registry, tmp_path) -> None:
         Crew(plan, RunDirectory(tmp_path), Silent(), ["cpu", "cpu"])
 
 
-def test_a_process_that_is_interrupted_alone_ends_without_a_traceback(monkeypatch) -> None:
-    def interrupt(connection) -> None:
-        raise KeyboardInterrupt
+def interrupt(connection) -> None:
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(member_program, "_work", interrupt)
+
+def ask_to_end_inside_a_part(connection) -> None:
+    with PartName("model 'mortal'", "test").calling("run()"):
+        member_program._stop(signal.SIGTERM, None)
+
+
+@pytest.mark.parametrize(("work", "code"), [(interrupt, 130), (ask_to_end_inside_a_part, 143)])
+def test_a_process_that_is_stopped_ends_without_a_traceback_and_fails_no_clip(monkeypatch, work, code) -> None:
+    monkeypatch.setattr(member_program, "_work", work)
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
     ours, theirs = socket.socketpair()
     with ours, pytest.raises(SystemExit) as ended:
         member_program.main(theirs.detach())
-    assert ended.value.code == 130  # as shells know an interrupt
+    assert ended.value.code == code  # as shells know an interrupt, and a process that was asked to end
 
 
 def test_processes_that_do_not_end_are_waited_for_together(registry, tmp_path, monkeypatch) -> None:

@@ -27,7 +27,7 @@ def main(descriptor: int) -> None:
     connection: Connection = Connection(descriptor)
     try:
         _work(connection)
-    except EOFError:
+    except (EOFError, _StopError):
         sys.exit(_STOPPED)
     except KeyboardInterrupt:
         # raised by a part, or sent to this process alone: Ctrl-C reaches the run, which ends this process
@@ -57,9 +57,13 @@ def _receive(connection: Connection) -> Iterator[str]:
         yield connection.recv()
 
 
+class _StopError(KeyboardInterrupt):
+    """The run asks this process to end. As an interrupt it passes through a part; SystemExit would fail the clip."""
+
+
 def _stop(number: int, frame: object) -> None:
-    """Ends the process as by `sys.exit`, so that half-written files are deleted."""
-    sys.exit(_STOPPED)
+    """Ends the process by an exception, so that half-written files are deleted."""
+    raise _StopError
 
 
 def _end_with_run() -> None:
