@@ -63,6 +63,24 @@ def test_points_are_looked_up_once_for_all_sites():
     assert points.lookups == 1
 
 
+@pytest.mark.parametrize("variant", ["corrected", "difftrack"])
+def test_nothing_is_sent_to_the_device_after_the_first_site(variant, monkeypatch):
+    points, radius = QueryPoints(POINTS), 1 if variant == "corrected" else 0
+
+    def read(seed):
+        q, k = qk(seed)
+        return [
+            match(q, k, GRID, points, variant=variant),
+            match(q, k, GRID, points, variant=variant, radius=radius),
+            match_features(q[0], GRID, points, variant=variant),
+        ]
+
+    read(0)
+    expected = read(1)
+    monkeypatch.setattr(torch, "from_numpy", lambda array: pytest.fail(f"{array.shape} is sent to the device again"))
+    assert all(map(torch.equal, read(1), expected))
+
+
 def test_what_is_kept_belongs_to_its_grid_and_its_look_up():
     points, equal = QueryPoints(POINTS), GRID.coarser(1)
     other = TokenGrid(frames=3, rows=2, cols=5, stride=(8, 32), temporal_ratio=4)

@@ -66,11 +66,15 @@ class Landing:
 def make_landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.device) -> Landing | FieldLanding:
     """Returns what reads positions from C: its `offsets(cost, tokens)` gives (..., U, 2) for C (..., U, P).
 
+    The points keep it, so its tables are uploaded once for all layers and steps.
+
     Raises:
         UsageError: a radius is given, and the points are sampled from a field.
     """
-    if points.weights is None:
-        return Landing.of(grid, radius, device)
-    if radius:
+    if radius and points.weights is not None:
         raise UsageError(f"radius: the field read-out of difftrack takes no radius, got {radius}.")
-    return FieldLanding.of(grid, device)
+    if (grid, radius) not in points.landings:
+        made = Landing.of(grid, radius, device) if points.weights is None else FieldLanding.of(grid, device)
+        points.landings[grid, radius] = made
+    landing: Landing | FieldLanding = points.landings[grid, radius]
+    return landing

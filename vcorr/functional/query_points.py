@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ class QueryTokens:
     weights: (N, 4) float32, bilinear weights of the four tokens around each query, for the field read-out of difftrack;
     else None.
     latent: the latent frame of the tokens, which covers the frame of the queries.
+    landings: what reads positions for these tokens (`vcorr.functional.landing`), by grid and radius.
     """
 
     xy: Tensor
@@ -36,6 +38,7 @@ class QueryTokens:
     index: Tensor
     weights: Tensor | None = None
     latent: int = 0
+    landings: dict[tuple[TokenGrid, int], Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 class QueryPoints:
