@@ -23,18 +23,22 @@ from triton.compiler import ASTSource
 
 from vcorr.kernels.device_costs import cost_kernel
 from vcorr.kernels.device_peaks import peak_kernel
-from vcorr.kernels.device_results import place_kernel, share_kernel
+from vcorr.kernels.device_results import place_kernel, share_kernel, take_kernel
 from vcorr.kernels.device_sums import sum_kernel
 from vcorr.kernels.device_window import window_kernel
-from vcorr.kernels.tilings import COSTS, SUMS, choose_tilings
+from vcorr.kernels.tilings import DESCRIBED_SUMS, SUMS, choose_tilings, cost_tilings
 
 POINTERS = {
-    **dict.fromkeys(("left", "right", "q", "k"), ""),
+    **dict.fromkeys(("left", "right", "q", "k", "q_rows", "k_rows"), ""),
     **dict.fromkeys(("out", "forward", "reverse", "whole_sums", "parts", "shares", "table"), "*fp32"),
     **dict.fromkeys(("tokens", "best", "keys"), "*i64"),
     "hidden": "*u8",
     "peaks": "*i32",
 }
+
+DESCRIBED = {"right": "block_columns", "q": "block_columns", "k": "block_columns"}
+"""The sides that a kernel reads through descriptors, and what says how many tokens a tile of them has."""
+DESCRIBED |= dict.fromkeys(("q_rows", "k_rows"), "block_rows")
 
 COUNTS = {"rows", "columns", "heads", "own", "jobs", "frames", "segments", "count", "grid_rows", "grid_columns"}
 
@@ -64,6 +68,10 @@ class Program:
             if name in constants:
                 signature[name] = "constexpr"
                 continue
+            if self._is_described(name):
+                tokens, step = self.constants[DESCRIBED[name]], self.constants["step"]
+                signature[name] = f"tensordesc<{self.dtype}[1, 1, {tokens}, {step}]>"
+                continue
             number = "fp32" if name == "scale" else "i32"
             signature[name] = (POINTERS[name] or f"*{self.dtype}") if name in POINTERS else number
             if name in POINTERS or name.endswith(("_head", "_frame", "_token", "width")):
@@ -72,33 +80,50 @@ class Program:
         options = {"num_warps": self.warps, "num_stages": self.stages}
         built = triton.compile(source, target=GPUTarget("cuda", self.arch, 32), options=options)
         tiles = built.asm["ptx"].count("wgmma.mma_async") + built.asm["ptx"].count("mma.sync")
-        facts = {"kernel": self.kernel.__name__, "dtype": self.dtype, "width": self.width, "arch": self.arch}
+        facts = {
+            "described": bool(self.constants.get("described")),
+            "kernel": self.kernel.__name__,
+            "dtype": self.dtype,
+            "width": self.width,
+            "arch": self.arch,
+        }
         return {**facts, "shared": built.metadata.shared, "tile_products": tiles}
+
+    def _is_described(self, name: str) -> bool:
+        return bool(self.constants.get("described")) and name in DESCRIBED
 
 
 def list_programs(dtype: str, width: int, arch: int, every: bool) -> Iterator[Program]:
     """Yields the programs that matching and attention start for one dtype and width."""
-    for kernel, tilings, chosen in _list_constants(every):
-        arguments = choose_tilings(tilings, dtype == "fp32")[0].arguments(width, dtype == "fp32")
-        warps, stages = arguments.pop("num_warps"), arguments.pop("num_stages")
-        yield Program(kernel, {**arguments, **chosen}, dtype, width, arch, warps, stages)
+    widen = dtype == "fp32"
+    ways = [True, False] if arch >= 90 and not widen else [False]
+    for kernel, chosen in _list_constants(every):
+        for described in ways if every else ways[:1]:
+            tilings = DESCRIBED_SUMS if described else SUMS
+            if kernel is not sum_kernel:
+                tilings = cost_tilings(width, described=described, products=2 - chosen.get("same", True))
+            arguments = choose_tilings(tilings, widen)[0].arguments(width, widen)
+            warps, stages = arguments.pop("num_warps"), arguments.pop("num_stages")
+            constants = {**arguments, **chosen, "described": described and not chosen.get("each", False)}
+            yield Program(kernel, constants, dtype, width, arch, warps, stages)
     block = 1 << (width - 1).bit_length()
     window = {"symmetric": True, "each": True, "near": 32, "block": block, "even": width == block}
     yield Program(window_kernel, window, dtype, width, arch, 4, 3)
-    if dtype == "bf16" and width == 64:  # they read no tokens
+    if dtype == "bf16" and width == 64:  # they read few tokens, or none
         yield Program(place_kernel, {"relative": True, "block": 256}, dtype, width, arch, 4, 3)
+        yield Program(take_kernel, {"block_rows": 16, "step": 64}, dtype, width, arch, 4, 3)
         yield Program(share_kernel, {"padded": 16, "block_rows": 32}, dtype, width, arch, 4, 3)
 
 
-def _list_constants(every: bool) -> Iterator[tuple[Any, Any, dict[str, bool]]]:
-    yield sum_kernel, SUMS, {"moving_left": False, "skip": True, "gather": True, "masked": False}
-    yield cost_kernel, COSTS, {"softmax": True, "symmetric": True, "same": False, "each": True, "with_mean": True}
-    yield peak_kernel, COSTS, {"masked": True}
+def _list_constants(every: bool) -> Iterator[tuple[Any, dict[str, bool]]]:
+    yield sum_kernel, {"moving_left": False, "skip": True, "gather": True, "masked": False}
+    yield cost_kernel, {"softmax": True, "symmetric": True, "same": False, "each": True, "with_mean": True}
+    yield peak_kernel, {"masked": True}
     if every:
-        yield sum_kernel, SUMS, {"moving_left": True, "skip": False, "gather": False, "masked": True}
-        yield cost_kernel, COSTS, {"softmax": True, "symmetric": True, "same": True, "each": False, "with_mean": True}
-        yield cost_kernel, COSTS, {"softmax": False, "symmetric": False, "same": True, "each": False, "with_mean": True}
-    yield cost_kernel, COSTS, {"softmax": True, "symmetric": True, "same": False, "each": False, "with_mean": True}
+        yield sum_kernel, {"moving_left": True, "skip": False, "gather": False, "masked": True}
+        yield cost_kernel, {"softmax": True, "symmetric": True, "same": True, "each": False, "with_mean": True}
+        yield cost_kernel, {"softmax": False, "symmetric": False, "same": True, "each": False, "with_mean": True}
+    yield cost_kernel, {"softmax": True, "symmetric": True, "same": False, "each": False, "with_mean": True}
 
 
 def main() -> None:

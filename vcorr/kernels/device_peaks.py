@@ -5,12 +5,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vcorr.kernels.device_tiles import add_products, order_bits
+from vcorr.kernels.device_tiles import add_head, order_bits
 
 
 @triton.jit
 def peak_kernel(
-    q,
+    q_rows,
     k,
     tokens,
     hidden,
@@ -28,6 +28,7 @@ def peak_kernel(
     k_token,
     peaks_row,
     masked: tl.constexpr,
+    described: tl.constexpr,
     block_rows: tl.constexpr,
     block_columns: tl.constexpr,
     step: tl.constexpr,
@@ -37,23 +38,27 @@ def peak_kernel(
 ):
     """Raises peaks[row, frame] to the largest sum over heads of 2^(scale * q · k - whole_sums[head, row]) in a tile.
 
-    Peaks are the bits of float32 in int32: weights are not negative, so integers have their order.
+    Peaks are the bits of float32 in int32: weights are not negative, so integers have their order. described: q_rows is
+    a descriptor of the query tokens alone, (A, 1, U, d), and k is one of (A, F, P, d). Else both are pointers, and
+    `tokens` says which tokens are meant.
     """
     frame = tl.program_id(2)
-    row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    top = tl.program_id(0) * block_rows
+    row = top + tl.arange(0, block_rows)
     inside = tl.minimum(row, rows - 1)
     picked = tl.load(tokens + inside)
-    k += frame.to(tl.int64) * k_frame
-    first = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
+    left = tl.program_id(1) * block_columns
+    first = left + tl.arange(0, block_columns)
     column = tl.minimum(first, columns - 1)
     at_row = whole_sums + inside
     total = tl.zeros((block_rows, block_columns), tl.float32)
-    for _ in range(heads):
+    for head in range(heads):
         x = tl.zeros((block_rows, block_columns), tl.float32)
-        x = add_products(x, q, picked, q_token, k, column, k_token, width, step, whole, even, widen)
+        x = add_head(
+            x, q_rows, k, head, frame * 0, frame, picked, column, top, left, q_head, 0, q_token, k_head, k_frame,
+            k_token, width, described, block_rows, block_columns, step, whole, even, widen,
+        )  # fmt: skip
         total += tl.exp2(x * scale - tl.load(at_row)[:, None])
-        q += q_head
-        k += k_head
         at_row += rows
     shown = first < columns
     if masked:

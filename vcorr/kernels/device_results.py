@@ -76,3 +76,34 @@ def share_kernel(
         total += tl.exp2(part - whole[None, :])
         at += segments * rows
     tl.store(shares + row[None, :] * segments + segment[:, None], total / heads, mask=ok)
+
+
+@triton.jit
+def take_kernel(
+    q,
+    k,
+    tokens,
+    out,
+    rows,
+    width,
+    q_head,
+    q_token,
+    k_head,
+    k_token,
+    out_side,
+    block_rows: tl.constexpr,
+    step: tl.constexpr,
+):
+    """Copies query tokens into out[side, head, row], contiguous. side: of q or k, which begin at their frame."""
+    row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    head = tl.program_id(1)
+    inside = row < rows
+    token = tl.load(tokens + row, mask=inside, other=0)
+    at = q + head.to(tl.int64) * q_head + token * q_token
+    if tl.program_id(2) > 0:
+        at = k + head.to(tl.int64) * k_head + token * k_token
+    to = out + tl.program_id(2).to(tl.int64) * out_side + (head.to(tl.int64) * rows + row) * width
+    for start in range(0, width, step):
+        channel = start + tl.arange(0, step)
+        ok = inside[:, None] & (channel < width)[None, :]
+        tl.store(to[:, None] + channel[None, :], tl.load(at[:, None] + channel[None, :], mask=ok), mask=ok)

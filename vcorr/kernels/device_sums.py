@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vcorr.kernels.device_tiles import add_products
+from vcorr.kernels.device_tiles import add_products, load_described, load_tile
 
 
 @triton.jit
@@ -24,6 +24,8 @@ def score_tile(
     left_tokens,
     left_stride,
     right,
+    head,
+    frame,
     first,
     columns,
     right_stride,
@@ -32,6 +34,7 @@ def score_tile(
     width,
     masked: tl.constexpr,
     ragged: tl.constexpr,
+    described: tl.constexpr,
     block_rows: tl.constexpr,
     block_columns: tl.constexpr,
     step: tl.constexpr,
@@ -39,13 +42,27 @@ def score_tile(
     even: tl.constexpr,
     widen: tl.constexpr,
 ):
-    """Returns scaled scores with the columns from `first` on, minus infinity beyond the end and where hidden."""
+    """Returns scaled scores with the columns from `first` on, minus infinity beyond the end and where hidden.
+
+    described: `right` is a descriptor of (A, F, P, d), and `head` and `frame` say which of its tokens are meant.
+    """
     column = first + tl.arange(0, block_columns)
     inside = tl.minimum(column, columns - 1)
     scores = tl.zeros((block_rows, block_columns), tl.float32)
-    scores = add_products(
-        scores, left, left_tokens, left_stride, right, inside, right_stride, width, step, whole, even, widen
-    )
+    if described:
+        if whole:
+            a = load_tile(left, left_tokens, left_stride, 0, width, step, even, widen)
+            b = load_described(right, head, frame, first, 0, block_columns, step, widen)
+            scores = tl.dot(a, tl.trans(b), scores, input_precision="ieee")
+        else:
+            for start in range(0, width, step):
+                a = load_tile(left, left_tokens, left_stride, start, width, step, even, widen)
+                b = load_described(right, head, frame, first, start, block_columns, step, widen)
+                scores = tl.dot(a, tl.trans(b), scores, input_precision="ieee")
+    else:
+        scores = add_products(
+            scores, left, left_tokens, left_stride, right, inside, right_stride, width, step, whole, even, widen
+        )
     scores = scores * scale
     if ragged:
         scores = tl.where((column < columns)[None, :], scores, float("-inf"))
@@ -78,6 +95,7 @@ def sum_kernel(
     skip: tl.constexpr,
     gather: tl.constexpr,
     masked: tl.constexpr,
+    described: tl.constexpr,
     block_rows: tl.constexpr,
     block_columns: tl.constexpr,
     step: tl.constexpr,
@@ -89,23 +107,27 @@ def sum_kernel(
 
     A job is a frame. moving_left: the left side is in the frame of the job and the right side in frame `own`, else the
     other way round. skip: `own` is no job. gather: rows are the entries of `tokens`, else all tokens. masked: `hidden`
-    is nonzero for columns to leave out.
+    is nonzero for columns to leave out. described: `right` is a descriptor of (A, F, P, d), else a pointer.
 
     The reference of the exponentials is the peak of the first tile alone, which saves a rescaling per tile. It is exact
     unless a later score exceeds it by 2^127. This shows as infinity, and the program then runs with a running peak.
     """
-    head = tl.program_id(2).to(tl.int64)
+    head = tl.program_id(2)
     job = tl.program_id(1)
     frame = job
-    mine = (job * 0 + own).to(tl.int64)  # offsets of late frames in long videos need 64 bits
     if skip:
         frame = job + (job >= own).to(tl.int32)
+    mine = job * 0 + own
     if moving_left:
-        left += head * left_head + frame.to(tl.int64) * left_frame
-        right += head * right_head + mine * right_frame
+        moved = frame
+        still = mine
     else:
-        left += head * left_head + mine * left_frame
-        right += head * right_head + frame.to(tl.int64) * right_frame
+        moved = mine
+        still = frame
+    # offsets of late frames in long videos need 64 bits
+    left += head.to(tl.int64) * left_head + moved.to(tl.int64) * left_frame
+    if not described:
+        right += head.to(tl.int64) * right_head + still.to(tl.int64) * right_frame
     row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
     picked = tl.minimum(row, rows - 1)
     if gather:
@@ -113,8 +135,8 @@ def sum_kernel(
     full = (columns - 1) // block_columns
     # the last tile, which may be ragged, comes first: the loop then needs no mask
     x = score_tile(
-        left, picked, left_token, right, full * block_columns, columns, right_token, hidden, scale, width,
-        masked, True, block_rows, block_columns, step, whole, even, widen,
+        left, picked, left_token, right, head, still, full * block_columns, columns, right_token, hidden, scale, width,
+        masked, True, described, block_rows, block_columns, step, whole, even, widen,
     )  # fmt: skip
     first_peak = tl.max(x, 1)
     first_total = tl.sum(tl.exp2(x - finite(first_peak)[:, None]), 1)
@@ -122,8 +144,8 @@ def sum_kernel(
     total = first_total
     for tile in range(full):
         x = score_tile(
-            left, picked, left_token, right, tile * block_columns, columns, right_token, hidden, scale, width,
-            masked, False, block_rows, block_columns, step, whole, even, widen,
+            left, picked, left_token, right, head, still, tile * block_columns, columns, right_token, hidden, scale,
+            width, masked, False, described, block_rows, block_columns, step, whole, even, widen,
         )  # fmt: skip
         total += tl.sum(tl.exp2(x - peak[:, None]), 1)
     if tl.sum((total == float("inf")).to(tl.int32), 0) > 0:
@@ -131,12 +153,12 @@ def sum_kernel(
         running = first_peak
         for tile in range(full):
             x = score_tile(
-                left, picked, left_token, right, tile * block_columns, columns, right_token, hidden, scale, width,
-                masked, False, block_rows, block_columns, step, whole, even, widen,
+                left, picked, left_token, right, head, still, tile * block_columns, columns, right_token, hidden, scale,
+                width, masked, False, described, block_rows, block_columns, step, whole, even, widen,
             )  # fmt: skip
             higher = tl.maximum(running, tl.max(x, 1))
             reference = finite(higher)
             total = total * tl.exp2(running - reference) + tl.sum(tl.exp2(x - reference[:, None]), 1)
             running = higher
         peak = finite(running)
-    tl.store(out + head * out_head + job * out_job + row, peak + tl.log2(total), mask=row < rows)
+    tl.store(out + head.to(tl.int64) * out_head + job * out_job + row, peak + tl.log2(total), mask=row < rows)

@@ -1,7 +1,7 @@
 """Programs on the GPU that all kernels share: loading tiles, products, exponentials, and the best column of a row.
 
 A tile of scores has `block_rows` rows (tokens on the left) and `block_columns` columns (tokens on the right). Rows and
-columns beyond the end repeat the last token; whoever reads a score masks them.
+columns beyond the end repeat the last token, or are zero; whoever reads a score masks them.
 """
 
 from __future__ import annotations
@@ -59,6 +59,94 @@ def add_products(
 
 
 @triton.jit
+def load_described(tokens, head, frame, first, start, block: tl.constexpr, step: tl.constexpr, widen: tl.constexpr):
+    """Loads neighbouring tokens through a descriptor of (A, F, P, d), (block, step); zeros beyond the end."""
+    tile = tl.reshape(tokens.load([head, frame, first, start]), (block, step))
+    if widen:
+        tile = tile.to(tl.float32)
+    return tile
+
+
+@triton.jit
+def add_described(
+    scores,
+    near,
+    far,
+    head,
+    frame,
+    top,
+    first,
+    width,
+    block_rows: tl.constexpr,
+    block_columns: tl.constexpr,
+    step: tl.constexpr,
+    whole: tl.constexpr,
+    widen: tl.constexpr,
+):
+    """Adds the dot products of query tokens from `top` on and of tokens of a frame from `first` on, as `add_products`.
+
+    near, far: descriptors of (A, 1, U, d) and (A, F, P, d).
+    """
+    if whole:
+        a = load_described(near, head, 0, top, 0, block_rows, step, widen)
+        b = load_described(far, head, frame, first, 0, block_columns, step, widen)
+        scores = tl.dot(a, tl.trans(b), scores, input_precision="ieee")
+    else:
+        for start in range(0, width, step):
+            a = load_described(near, head, 0, top, start, block_rows, step, widen)
+            b = load_described(far, head, frame, first, start, block_columns, step, widen)
+            scores = tl.dot(a, tl.trans(b), scores, input_precision="ieee")
+    return scores
+
+
+@triton.jit
+def add_head(
+    scores,
+    near,
+    far,
+    head,
+    own,
+    frame,
+    tokens,
+    columns,
+    top,
+    first,
+    near_head,
+    near_frame,
+    near_token,
+    far_head,
+    far_frame,
+    far_token,
+    width,
+    described: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_columns: tl.constexpr,
+    step: tl.constexpr,
+    whole: tl.constexpr,
+    even: tl.constexpr,
+    widen: tl.constexpr,
+):
+    """Adds the dot products of query tokens and of tokens of a frame in one head.
+
+    described: through descriptors (`add_described`). Else near and far are pointers to (A, F, P, d), and `tokens` and
+    `columns` say which tokens of the frames `own` and `frame` are meant.
+    """
+    if described:
+        scores = add_described(
+            scores, near, far, head, frame, top, first, width, block_rows, block_columns, step, whole, widen
+        )
+    else:
+        # offsets of late frames in long videos need 64 bits
+        one = frame.to(tl.int64) * 0 + head  # a number of Python in the interpreter
+        near += one * near_head + own.to(tl.int64) * near_frame
+        far += one * far_head + frame.to(tl.int64) * far_frame
+        scores = add_products(
+            scores, near, tokens, near_token, far, columns, far_token, width, step, whole, even, widen
+        )
+    return scores
+
+
+@triton.jit
 def order_bits(values):
     """Maps float32 to int32 so that larger values have larger integers; zeros are equal, and NaN is above infinity."""
     bits = tl.where(values == 0.0, 0.0, values).to(tl.int32, bitcast=True)
@@ -67,15 +155,17 @@ def order_bits(values):
 
 
 @triton.jit
-def keep_best(values, first, at, row_ok, block_columns: tl.constexpr):
+def keep_best(values, first, columns, at, row_ok, block_columns: tl.constexpr, described: tl.constexpr):
     """Raises the keys at `at` to the best column of each row.
 
     A key holds the ordered value above 32 bits and the inverted column below them. So the atomic maximum does not
-    depend on the order of programs, and the lowest of equal columns wins. Columns beyond the end repeat the last token,
-    so they never win.
+    depend on the order of programs, and the lowest of equal columns wins. Columns beyond the end never win: they repeat
+    the last token or, described, are left out.
     """
     column = first + tl.arange(0, block_columns)
     bits = order_bits(values)
+    if described:
+        bits = tl.where((column < columns)[None, :], bits, -0x80000000)
     # two reductions take fewer registers than one that carries an index with every value
     top = tl.max(bits, 1)
     lowest = tl.min(tl.where(bits == top[:, None], column[None, :], 0x7FFFFFFF), 1)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vcorr.kernels.tilings import COSTS, Tiling, choose_tilings, launch_first, needs_float32
+from vcorr.kernels.descriptors import as_argument, can_describe, take_tokens
+from vcorr.kernels.tilings import Tiling, choose_tilings, cost_tilings, launch_first, needs_float32
 from vcorr.kernels.token_sums import LOG2E, name_case, sum_frames
 
 
@@ -82,12 +83,14 @@ def _raise_peaks(
     if not rows:
         return
     widen = needs_float32(q, k)
+    described = can_describe(q, k)
+    q_rows = take_tokens(q, q, tokens, 0)[0] if described else q
     from vcorr.kernels.device_peaks import peak_kernel
 
     def start(tiling: Tiling) -> None:
         peak_kernel[-(-rows // tiling.rows), -(-columns // tiling.columns), frames](
-            q,
-            k,
+            as_argument(q_rows, tiling.rows, tiling.reach(width), described=described),
+            as_argument(k, tiling.columns, tiling.reach(width), described=described),
             tokens,
             q if hidden is None else hidden,
             sizes,
@@ -102,7 +105,10 @@ def _raise_peaks(
             *k.stride()[:3],
             peaks.stride(0),
             masked=hidden is not None,
+            described=described,
             **tiling.arguments(width, widen),
         )
 
-    launch_first(name_case("peaks", width, widen), q.device, choose_tilings(COSTS, widen), start)
+    tilings = cost_tilings(width, described=described, products=1)
+    case = name_case("peaks", width, widen, described=described)
+    launch_first(case, q.device, choose_tilings(tilings, widen), start)

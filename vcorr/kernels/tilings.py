@@ -38,23 +38,49 @@ class Tiling:
     stages: int = 3
     registers: int | None = None
 
+    def reach(self, width: int) -> int:
+        """Returns how many channels are loaded at once, for vectors of `width` channels."""
+        return min(self.step, max(16, 1 << (width - 1).bit_length()))
+
     def arguments(self, width: int, widen: bool) -> dict[str, Any]:
         """Returns the sizes as a kernel takes them, for vectors of `width` channels. widen: converts to float32."""
-        step = min(self.step, max(16, 1 << (width - 1).bit_length()))
+        step = self.reach(width)
         sizes = {"block_rows": self.rows, "block_columns": self.columns, "step": step}
         layout = {"whole": width <= step, "even": width % step == 0, "widen": widen}
         limit = {} if self.registers is None else {"maxnreg": self.registers}
         return {**sizes, **layout, **limit, "num_warps": self.warps, "num_stages": self.stages}
 
 
-SUMS = (Tiling(128, 64, 128), Tiling(64, 64, 64), Tiling(32, 32, 32, stages=2))
-"""Tilings of the first pass in half precision, the fastest first. Source: sizes that were fast on one H200."""
+_SMALLEST = (Tiling(64, 64, 64), Tiling(32, 32, 32, stages=2))
 
-COSTS = (Tiling(64, 128, 128), Tiling(64, 64, 64), Tiling(32, 32, 32, stages=2))
+SUMS = (Tiling(128, 64, 128), *_SMALLEST)
+"""Tilings of the first pass in half precision, the fastest first. Source: times on one H100 (docs/performance.md)."""
+
+DESCRIBED_SUMS = (Tiling(64, 64, 128), *_SMALLEST)
+"""The same for tokens that are read through descriptors."""
+
+COSTS = (Tiling(64, 128, 128), *_SMALLEST)
 """Tilings of the second pass and of peaks, in the same way."""
+
+WIDE_COSTS = (Tiling(128, 128, 128, warps=8), *COSTS)
+"""The same for two products per head, of vectors of more than 64 channels that are read through descriptors."""
+
+WIDE_SHARED_COSTS = (Tiling(64, 128, 128, stages=2), *COSTS)
+"""The same for one product per head."""
 
 INTERPRETED = (Tiling(32, 32, 64),)
 """Tilings in the interpreter, where few large operations are fast."""
+
+
+def cost_tilings(width: int, *, described: bool, products: int) -> Sequence[Tiling]:
+    """Returns the tilings of the second pass, the fastest first. products: per head and tile, 1 or 2."""
+    if width <= _NARROW or not described:
+        return COSTS
+    return WIDE_COSTS if products > 1 else WIDE_SHARED_COSTS
+
+
+_NARROW = 64
+"""Channels of a vector; tiles of wider ones leave less shared memory for programs side by side."""
 
 
 def choose_tilings(preferred: Sequence[Tiling], widen: bool) -> Sequence[Tiling]:

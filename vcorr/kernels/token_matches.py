@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vcorr.kernels.tilings import COSTS, Tiling, choose_tilings, launch_first, needs_float32
+from vcorr.kernels.descriptors import as_argument, can_describe, take_tokens
+from vcorr.kernels.tilings import Tiling, choose_tilings, cost_tilings, launch_first, needs_float32
 from vcorr.kernels.token_sums import LOG2E, name_case, sum_frames
 
 WIDEST_WINDOW = 8
@@ -66,6 +67,10 @@ class Scores:
         """Says whether q and k are one tensor, so that both directions share their products."""
         return self.q is self.k
 
+    def take_rows(self) -> tuple[Tensor, Tensor]:
+        """Returns the query tokens of q and k alone, (A, 1, U, d); those of q twice if k's are not needed."""
+        return take_tokens(self.q, self.k if self.both else self.q, self.tokens, self.own)
+
     def sum_forward(self) -> Tensor:
         """Returns the sums over the tokens of each frame, (A, J, U)."""
         return sum_frames(self.q, self.k, own=self.own, scale=self.scale, tokens=self.tokens)
@@ -89,15 +94,21 @@ def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Tensor:
     if not keys.numel():
         return keys
     widen = needs_float32(scores.q, scores.k)
+    # both directions of each head in one loop keep too many descriptors: pointers were faster on one H100
+    described = can_describe(scores.q, scores.k) and not slots.each
+    q_rows, k_rows = scores.take_rows() if described else (scores.q, scores.k)
     from vcorr.kernels.device_costs import cost_kernel
 
     forward = scores.q if sums is None else sums.forward
     reverse = forward if sums is None or sums.reverse is None else sums.reverse
 
     def start(tiling: Tiling) -> None:
+        far, near = ((size, tiling.reach(width)) for size in (tiling.columns, tiling.rows))
         cost_kernel[-(-rows // tiling.rows), -(-columns // tiling.columns), jobs](
-            scores.q,
-            scores.k,
+            as_argument(scores.q, *far, described=described),
+            as_argument(scores.k, *far, described=described),
+            as_argument(q_rows, *near, described=described),
+            as_argument(k_rows, *near, described=described),
             scores.tokens,
             forward,
             reverse,
@@ -116,11 +127,13 @@ def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Tensor:
             same=scores.same,
             each=slots.each,
             with_mean=slots.with_mean,
+            described=described,
             **tiling.arguments(width, widen),
         )
 
-    case = name_case("costs", width, widen, both=scores.both, same=scores.same, each=slots.each)
-    launch_first(case, keys.device, choose_tilings(COSTS, widen), start)
+    tilings = cost_tilings(width, described=described, products=2 if scores.both and not scores.same else 1)
+    case = name_case("costs", width, widen, both=scores.both, same=scores.same, each=slots.each, described=described)
+    launch_first(case, keys.device, choose_tilings(tilings, widen), start)
     return keys
 
 

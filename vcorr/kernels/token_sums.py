@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vcorr.kernels.tilings import SUMS, Tiling, choose_tilings, launch_first, needs_float32
+from vcorr.kernels.descriptors import as_argument, can_describe
+from vcorr.kernels.tilings import DESCRIBED_SUMS, SUMS, Tiling, choose_tilings, launch_first, needs_float32
 
 LOG2E = math.log2(math.e)
 
@@ -57,12 +58,13 @@ def sum_frames(
     if not out.numel():
         return out
     widen, width = needs_float32(left, right), left.shape[3]
+    described = can_describe(left, right)
     from vcorr.kernels.device_sums import sum_kernel
 
     def start(tiling: Tiling) -> None:
         sum_kernel[-(-rows // tiling.rows), jobs, heads](
             left,
-            right,
+            as_argument(right, tiling.columns, tiling.reach(width), described=described),
             left if tokens is None else tokens,
             left if hidden is None else hidden,
             out,
@@ -78,10 +80,12 @@ def sum_frames(
             skip=not all_frames,
             gather=tokens is not None,
             masked=hidden is not None,
+            described=described,
             **tiling.arguments(width, widen),
         )
 
-    launch_first(name_case("sums", width, widen), left.device, choose_tilings(SUMS, widen), start)
+    case = name_case("sums", width, widen, described=described)
+    launch_first(case, left.device, choose_tilings(DESCRIBED_SUMS if described else SUMS, widen), start)
     return out
 
 
