@@ -68,7 +68,7 @@ class Scores:
         return self.q is self.k
 
     def take_rows(self) -> tuple[Tensor, Tensor]:
-        """Returns the query tokens of q and k alone, (A, 1, U, d); those of q twice if k's are not needed."""
+        """Returns the query tokens of q and of k, each (A, 1, U, d); for one direction, the tokens of q twice."""
         return take_tokens(self.q, self.k if self.both else self.q, self.tokens, self.own)
 
     def sum_forward(self) -> Tensor:
