@@ -64,7 +64,7 @@ def dry_run(plugins, monkeypatch, tmp_path, capsys) -> Callable[[bytes], tuple[i
     """Returns a function that dry-runs a config file; it returns the exit code, and what was printed."""
     plugins()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vcorr.analysis.estimate._flops_per_second", lambda hardware: 1e12)  # the real one takes long
+    monkeypatch.setattr("vcorr.analysis.estimate.flops_per_second", lambda hardware: 1e12)  # the real one takes long
     file = tmp_path / "drawn.yaml"
 
     def run(content: bytes) -> tuple[int, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,10 @@ class Estimate:
 
     path, exists: the run's folder; None and False if it depends on what is missing. work: what is computed per clip.
     clips: how many clips there are; None if the data are missing. seconds: time of the forward passes, of all clips, or
-    of one if their number is not known. memory_bytes: weights and activations. disk_bytes: of all clips, or of one.
-    seconds, memory_bytes and disk_bytes are None if model card, data or device do not say enough. notes: what the
-    dataset says about the clip that was read for the estimate.
+    of one if their number is not known. device_seconds: the same, added up over the devices that share the clips.
+    memory_bytes: weights and activations. disk_bytes: of all clips, or of one. seconds, device_seconds, memory_bytes
+    and disk_bytes are None if model card, data or device do not say enough. notes: what the dataset says about the clip
+    that was read for the estimate.
     """
 
     path: Path | None
@@ -73,6 +75,7 @@ class Estimate:
     memory_bytes: float | None
     disk_bytes: float | None
     notes: tuple[str, ...] = ()
+    device_seconds: float | None = None
 
     @property
     def forward_passes(self) -> int:
@@ -87,6 +90,7 @@ class Estimate:
             "per_clip": {**vars(self.work), "passes": self.work.passes},
             "forward_passes": None if self.clips is None else self.forward_passes,
             "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "device_seconds": None if self.device_seconds is None else round(self.device_seconds, 1),
             "memory_bytes": None if self.memory_bytes is None else round(self.memory_bytes),
             "disk_bytes": None if self.disk_bytes is None else round(self.disk_bytes),
         }
@@ -106,24 +110,29 @@ class _Sample:
         return len(self.clip.queries) or DEFAULT_QUERY_SIDE**2
 
 
-def estimate(plan: Plan, out: Path) -> Estimate:
-    """Estimates a plan. Loads the first clip that can be read (for its size), never the model."""
+def estimate(plan: Plan, out: Path, speed: Callable[[Hardware], float] | None = None) -> Estimate:
+    """Estimates a plan. Loads the first clip that can be read (for its size), never the model.
+
+    speed: returns the floating-point operations per second of a device; by default it is measured.
+    """
     clips = None if plan.lacks("data") else len(plan.selection.clips)
     count, sample = 1 if clips is None else clips, _sample(plan)
     work = _work(plan, sample)
     path = _path(plan, out)
     rounds = math.ceil(count / max(1, len(set(plan.hardware.shared))))  # GPUs work side by side
     flops = _forward_flops(plan, sample)
-    rate = None if flops is None or plan.lacks("device") else _flops_per_second(plan.hardware)
+    rate = None if flops is None or plan.lacks("device") else (speed or flops_per_second)(plan.hardware)
+    of_clip = None if flops is None or rate is None else work.passes * flops / rate
     return Estimate(
         path=path,
         exists=path is not None and path.exists(),
         work=work,
         clips=clips,
-        seconds=None if flops is None or rate is None else rounds * work.passes * flops / rate,
+        seconds=None if of_clip is None else rounds * of_clip,
         memory_bytes=None if sample.grid is None else _memory(plan, sample),
         disk_bytes=None if sample.grid is None else count * _disk(plan, sample.grid, sample.points),
         notes=sample.notes,
+        device_seconds=None if of_clip is None else count * of_clip,
     )
 
 
@@ -239,7 +248,7 @@ def _predictions_per_site(probe: Part, heads: int) -> int:
         return whole_number(made.answers_per_site(heads), "answers_per_site()")
 
 
-def _flops_per_second(hardware: Hardware) -> float:
+def flops_per_second(hardware: Hardware) -> float:
     """Measures the rate of a square matrix product on this device: an upper bound for a forward pass."""
     import torch
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,28 @@ from vcorr.runner.row_words import POSITIONS, STATUS_OK
 from vcorr.runner.scored_variants import serves
 from vcorr.runner.track import VIDEOS, restore_clip
 from vcorr.runner.unpacking import Stored, unpack_positions, unpack_queries, unpack_tracks, variant_of
-from vcorr.stats.summary import SiteSummary
+from vcorr.stats.summary import Findings, SiteSummary
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.atomic_files import make_folder
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
+
+
+def draw_best(plan: Plan, run: RunDirectory, found: Findings, lower: Collection[str]) -> list[Path]:
+    """Draws the tracks of the best site over every clip and returns the files.
+
+    The site is the one with the best value of the first ranked column, under the run's first variant. The list is empty
+    when nothing was scored. lower: the columns in which a lower value is better.
+
+    Raises:
+        StoreError: as `draw_overlays`.
+    """
+    first = [b.summary for b in found.best if b.summary.metric == found.metrics[0]]
+    scored = [s for s in first if not math.isnan(s.value)]
+    drawable = [s for s in scored if s.variant_text == plan.selection.variants[0].text]
+    if not drawable:
+        return []
+    return draw_overlays(plan, run, max(drawable, key=lambda s: -s.value if s.metric in lower else s.value))
 
 
 def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path]:

@@ -24,6 +24,7 @@ from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
 from vcorr.cli.commands import study_command as study
 from vcorr.cli.commands import summarize_command as summarize
+from vcorr.cli.commands import sweep_command as sweep
 from vcorr.cli.commands import track_command as track
 from vcorr.cli.stopping import stop_in_order
 from vcorr.cli.streams import find_output_fault, prepare_streams
@@ -63,6 +64,7 @@ def cli() -> None:
 
 for _command in (
     run.run,
+    sweep.sweep,
     track.track,
     propagate.propagate,
     generate.generate,

@@ -95,7 +95,7 @@ FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
 _PATHS = ("data", "data.path")
 """What may hold bytes that are not UTF-8, as names of files may."""
 
-_LISTS = ("layers", "steps", "probe", "metrics", "variant")
+LISTS = ("layers", "steps", "probe", "metrics", "variant")
 """Fields that hold several names or indices, separated by commas."""
 
 
@@ -109,21 +109,66 @@ def build_spec(
             that is not KEY=VALUE.
     """
     with naming_file(config_file, flags, assignments):
-        from_file = read_config(config_file) if config_file else {}
-        in_file = _read_assignments(from_file.pop("set", {}), config_file)
-        from_file = _upgrade(from_file)
-        values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
-        for name in values:
-            if name not in FIELDS:
-                hint = f"In {config_file}. Keys: {', '.join(sorted(FIELDS))}, set."
-                raise unknown_name("key", name, FIELDS, hint=hint)
-        options: dict[str, dict[str, Any]] = {}
-        for each in [*in_file, *map(_parse_assignment, assignments)]:
-            if each.part:
-                options.setdefault(each.part, {})[each.key] = each.value
-            else:
-                values[each.key] = each.value
-        return _make_spec(values, options)
+        in_file = read_settings(read_config(config_file), str(config_file)) if config_file else {}
+        return make_spec({**in_file, **read_typed(flags, assignments)})
+
+
+Settings = Mapping[str, Any]
+"""What a run is asked for in one flat mapping: fields of the spec by name, options of components as PART.KEY."""
+
+
+def make_spec(settings: Settings) -> RunSpec:
+    """Returns the spec with these settings, and defaults for all others.
+
+    Raises:
+        UsageError: a value has the wrong type or is out of range.
+    """
+    values: dict[str, Any] = {}
+    options: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        part, dot, key = name.partition(".")
+        if dot:
+            options.setdefault(part, {})[key] = value
+        else:
+            values[name] = value
+    return _make_spec(values, options)
+
+
+def read_settings(values: Mapping[str, Any], where: str, *, dotted: bool = False) -> dict[str, Any]:
+    """Returns the settings that a mapping of a YAML file gives, with those under its key `set`, which win.
+
+    Args:
+        values: keys and values, as of `read_config`.
+        where: the file, and the place in it, for messages.
+        dotted: whether an option may also be written as PART.KEY outside of `set`.
+
+    Raises:
+        UsageError: an unknown key (the message suggests the nearest one), or `set` holds no keys and values.
+    """
+    found: dict[str, Any] = {}
+    for name, value in _upgrade({name: value for name, value in values.items() if name != "set"}).items():
+        if dotted and "." in name:
+            found |= _assign(name, value)
+        elif name in FIELDS:
+            found[name] = value
+        else:
+            raise unknown_name("key", name, FIELDS, hint=f"In {where}. Keys: {', '.join(sorted(FIELDS))}, set.")
+    return found | _read_set(values.get("set", {}), where)
+
+
+def read_typed(flags: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings that a command line gives: flags that are not None, and `--set` assignments, which win.
+
+    Raises:
+        UsageError: an unknown key, or an assignment that is not KEY=VALUE.
+    """
+    found = {name: value for name, value in flags.items() if value is not None}
+    for name in found:
+        if name not in FIELDS:
+            raise unknown_name("key", name, FIELDS)
+    for text in assignments:
+        found |= _parse_assignment(text)
+    return found
 
 
 @contextmanager
@@ -171,13 +216,30 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file cannot be read, or is not a mapping in YAML.
     """
-    label = f"--config {path}"
+    return read_mapping(path, f"--config {path}")
+
+
+def read_mapping(path: Path, label: str) -> dict[str, Any]:
+    """Returns the keys and values of a YAML file, with "_" for "-" in keys. label: the file, for messages.
+
+    Raises:
+        UsageError: the file cannot be read, or is not a mapping in YAML.
+    """
     try:
         values = read_yaml(read_text(path, label))
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{label} is not valid YAML: {error}.") from error
+    return name_keys(values, label)
+
+
+def name_keys(values: Any, label: str) -> dict[str, Any]:
+    """Returns a mapping of a YAML file with its keys as text, and "_" for "-" in them.
+
+    Raises:
+        UsageError: it is no mapping, or two keys differ only in "-" and "_".
+    """
     if not isinstance(values, dict):
         raise UsageError(f"{label} must hold keys and values, such as 'model: tiny'.")
     found: dict[str, Any] = {}
@@ -194,48 +256,40 @@ def _key_text(key: Any) -> str:
     return key if isinstance(key, str) else show_value(key)
 
 
-@dataclass(frozen=True)
-class _Assignment:
-    """A value for an option of a component (`part`), or for a field of the spec (part "")."""
-
-    part: str
-    key: str
-    value: Any
-
-
-def _read_assignments(values: Any, path: Path | None) -> list[_Assignment]:
-    """Returns the assignments under `set` in a config file: dotted keys, or a mapping below the name of a component."""
+def _read_set(values: Any, where: str) -> dict[str, Any]:
+    """Returns the settings under `set` in a file: dotted keys, or a mapping below the name of a component."""
     if not isinstance(values, dict):
-        raise UsageError(f"--config {path}: 'set' must hold keys and values, such as 'probe.heads: each'.")
-    found = []
+        raise UsageError(f"{where}: 'set' must hold keys and values, such as 'probe.heads: each'.")
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if key in COMPONENTS and isinstance(value, dict):
-            found += [_assign(f"{key}.{_key_text(inner)}", each) for inner, each in value.items()]
+            for inner, each in value.items():
+                found |= _assign(f"{key}.{_key_text(inner)}", each)
         else:
-            found.append(_assign(_key_text(key), value))
+            found |= _assign(_key_text(key), value)
     return found
 
 
-def _parse_assignment(text: str) -> _Assignment:
+def _parse_assignment(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", key.strip()):
         raise UsageError(f"--set {text!r} is not KEY=VALUE.", hint="For example: --set probe.heads=each")
     return _assign(key.strip(), Written(value))
 
 
-def _assign(key: str, value: Any) -> _Assignment:
+def _assign(key: str, value: Any) -> dict[str, Any]:
+    """Returns the one setting that an assignment gives: an option of a component, or a field of the spec."""
     ((key, value),) = _upgrade({key: value}).items()
-    part, dot, rest = key.partition(".")
+    part, dot, _ = key.partition(".")
     if dot:
         if part not in COMPONENTS:
             names = [f"{c}.KEY" for c in COMPONENTS]
             raise unknown_name("--set key", key, names, hint=f"Keys begin with {', '.join(names)}, or name a flag.")
-        return _Assignment(part, rest, value)
-    if key not in FIELDS:
+    elif key not in FIELDS:
         written = f"Options of a part begin with its kind, such as probe.{key}=… or data.{key}=…"
         hint = f"{written} Keys: {', '.join(sorted(FIELDS))}."
         raise unknown_name("--set key", key, FIELDS, hint=hint)
-    return _Assignment("", key, value)
+    return {key: value}
 
 
 def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,7 +353,7 @@ def _normalise(name: str, value: Any) -> Any:
     """
     if name == "prompt":
         return str(value) if isinstance(value, Written) else value  # the word null is a prompt like any other
-    if name not in _LISTS:
+    if name not in LISTS:
         return value
     if isinstance(value, (list, tuple)):
         return ",".join(_item(name, each) for each in value)

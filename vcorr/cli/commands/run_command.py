@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 if TYPE_CHECKING:
     from vcorr.runner.coordinator import Outcome
     from vcorr.runner.plan import Plan
-    from vcorr.stats.summary import Findings
 
 _FLAGS = (
     "model",
@@ -40,17 +38,13 @@ _FLAGS = (
 
 
 @click.command(cls=SpecCommand, short_help="Probe a model on a dataset and score the correspondences in its attention.")
-@click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
-@click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
-@click.option("--data", metavar="NAME", help="Dataset.  [default: the model's own]")
-@click.option("--prompt", metavar="TEXT", help="Generate from this one prompt.")
-@click.option(
-    "--mode", metavar="renoise|generate|invert", help="What the model does with a clip; see docs/protocol.md."
-)
+@run_flags.PROBED_MODEL
+@run_flags.PROBES
+@run_flags.DATA
+@run_flags.PROMPT
+@run_flags.MODE
 @run_flags.LAYERS_READ
-@click.option(
-    "--steps", metavar="0,10-20", help="Steps: indices and ranges, 'last', 'all', 'N-spread'.  [default: 8-spread]"
-)
+@run_flags.STEPS_READ
 @run_flags.LIMIT_CLIPS
 @run_flags.SEED
 @run_flags.CFG
@@ -59,17 +53,15 @@ _FLAGS = (
 @run_flags.DTYPE
 @run_flags.WEIGHTS
 @run_flags.OFFLOAD
-@click.option("--vae-tiling", is_flag=True, help="Encode the video tile by tile.")
+@run_flags.VAE_TILING
 @run_flags.REUSE
 @run_flags.EXECUTOR
 @run_flags.WORKERS
 @click.option(
     "--config", metavar="FILE|NAME", help="A run as YAML: a file, or a config of a plugin; see: vcorr list configs."
 )
-@click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
-)
-@click.option("--save-videos", is_flag=True, help="Draw query, predicted and reference tracks over every clip, as mp4.")
+@run_flags.ASSIGNMENTS
+@run_flags.SAVE_VIDEOS
 @run_flags.DRY_RUN
 @run_flags.RESULTS_AS_JSON
 def run(
@@ -176,18 +168,15 @@ def execute_shown(plan: Plan, out: Path, reuse: str) -> Outcome:
 
 def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     from vcorr.analysis.object_means import average_objects
+    from vcorr.analysis.run_findings import read_findings
+    from vcorr.analysis.track_overlays import draw_best
     from vcorr.cli.views import render
     from vcorr.cli.views.mask_view import say_objects
-    from vcorr.contract.metric_columns import lower_is_better, ranking_columns
-    from vcorr.stats.series import gather
-    from vcorr.stats.summary import Findings, summarise_each
+    from vcorr.stats.summary import summarise_each
 
-    scores = gather(outcome.run.iter_shards("scores", plan.selection.clips))
-    record = outcome.run.record()
-    lower = lower_is_better(record)
-    probes = [probe.entry.name for probe in plan.parts.probes]
-    found = Findings.of(scores, ranking_columns(record), lower, probes)
-    videos = _draw_videos(plan, outcome, found, lower) if plan.spec.save_videos else []
+    read = read_findings(plan, outcome.run)
+    scores, record, lower, found = read.scores, read.record, read.lower, read.found
+    videos = draw_best(plan, outcome.run, found, lower) if plan.spec.save_videos else []
     objects = average_objects(
         outcome.run.iter_shards("scores", plan.selection.clips) if plan.task.scores_objects else ()
     )
@@ -199,21 +188,3 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
         if plan.task.scores_objects:
             say_objects(objects, plan.dataset)
         render.outcome(outcome, found, plan.reference.text, videos, record.get("cost"))
-
-
-def _draw_videos(plan: Plan, outcome: Outcome, found: Findings, lower: Collection[str]) -> list[Path]:
-    """Draws the tracks of the best site over every clip and returns the files.
-
-    The site is the one with the best value of the first ranked column, under the run's first variant. The list is empty
-    when nothing was scored. lower: the columns in which a lower value is better.
-    """
-    from vcorr.analysis.track_overlays import draw_overlays
-
-    first = [b.summary for b in found.best if b.summary.metric == found.metrics[0]]
-    scored = [s for s in first if not math.isnan(s.value)]
-    drawable = [s for s in scored if s.variant_text == plan.selection.variants[0].text]
-    return (
-        draw_overlays(plan, outcome.run, max(drawable, key=lambda s: -s.value if s.metric in lower else s.value))
-        if drawable
-        else []
-    )

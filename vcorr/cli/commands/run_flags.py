@@ -9,6 +9,23 @@ import click
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 
+PROBED_MODEL = click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
+PROBES = click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
+DATA = click.option("--data", metavar="NAME", help="Dataset.  [default: the model's own]")
+PROMPT = click.option("--prompt", metavar="TEXT", help="Generate from this one prompt.")
+MODE = click.option(
+    "--mode", metavar="renoise|generate|invert", help="What the model does with a clip; see docs/protocol.md."
+)
+STEPS_READ = click.option(
+    "--steps", metavar="0,10-20", help="Steps: indices and ranges, 'last', 'all', 'N-spread'.  [default: 8-spread]"
+)
+VAE_TILING = click.option("--vae-tiling", is_flag=True, help="Encode the video tile by tile.")
+ASSIGNMENTS = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
+)
+SAVE_VIDEOS = click.option(
+    "--save-videos", is_flag=True, help="Draw query, predicted and reference tracks over every clip, as mp4."
+)
 GENERATING_MODEL = click.option("--model", "-m", metavar="NAME", help="Model that generates; see: vcorr list models.")
 LIMIT_CLIPS = click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
 LIMIT_PROMPTS = click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N prompts.")

@@ -120,7 +120,7 @@ def best_table(
     empty = [
         one for one in unranked if (one.key["metric"], one.key["probe"], one.variant_text, one.heads) not in placed
     ]
-    cells = [*map(_best_cells, best), *map(_empty_cells, empty)]
+    cells = [*map(best_cells, best), *map(_empty_cells, empty)]
     usual = {"variant": DEFAULT_VARIANT.text, "head": "mean", "all points": DASH}
     dropped = {name for name, value in usual.items() if _all(cells, name, value)} | _needless(best, metric)
     columns = [column for column in _COLUMNS if column.name not in dropped]
@@ -131,7 +131,7 @@ def best_table(
     lines = [line for line in _explain(best, fitted) if line not in known]
     known.update(lines)
     notes = [cell(line, style="dim") for line in lines]
-    return fitted.with_notes(*notes, _warn_random([found.summary for found in best]))
+    return fitted.with_notes(*notes, warn_random([found.summary for found in best]))
 
 
 def _needless(best: Sequence[BestSite], metric: str) -> set[str]:
@@ -146,7 +146,8 @@ def _all(cells: Sequence[Mapping[str, Text | str]], name: str, usual: str) -> bo
     return all(str(row[name]) in (usual, DASH) for row in cells)
 
 
-def _best_cells(found: BestSite) -> dict[str, Text | str]:
+def best_cells(found: BestSite) -> dict[str, Text | str]:
+    """Returns the cells of a best site, by the name of their column."""
     s = found.summary
     return {
         "metric": cell(s.metric),
@@ -285,7 +286,7 @@ def extremes_table(found: Sequence[Extremes]) -> RenderableType:
     lower = sorted({one.largest.metric for one in found if one.lower_is_better})
     if lower:
         notes.append(cell(f"Lower is better: {', '.join(lower)}.", style="dim"))
-    return fitted.with_notes(*notes, _warn_random([one.largest for one in found]))
+    return fitted.with_notes(*notes, warn_random([one.largest for one in found]))
 
 
 def _extremes_cells(found: Extremes) -> dict[str, Text | str]:
@@ -305,7 +306,8 @@ def _extremes_cells(found: Extremes) -> dict[str, Text | str]:
     }
 
 
-def _warn_random(shown: Sequence[SiteSummary]) -> Text:
+def warn_random(shown: Sequence[SiteSummary]) -> Text:
+    """Returns a warning if some of the values are of random weights; empty if none is."""
     if not any(is_random(site.weights) for site in shown):
         return Text("")
     return Text(

@@ -1,0 +1,117 @@
+"""Plans the runs of a sweep before anything runs: each entry is an ordinary run, and no two are the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vcorr.contract.errors import MissingError, PluginError, UsageError, VcorrError
+from vcorr.plugins.registry import Registry
+from vcorr.runner.plan import Plan, make_plan
+from vcorr.runner.plan_again import plan_again
+from vcorr.runner.spec import RunSpec, make_spec
+from vcorr.store.fingerprint import plain
+from vcorr.sweeps.expansion import SweepRun
+from vcorr.sweeps.sweep_file import EXCLUDE
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a sweep with its plan."""
+
+    run: SweepRun
+    plan: Plan
+
+
+def plan_sweep(
+    runs: Sequence[SweepRun], path: Path, registry: Registry, *, dry: bool = False, out: Path | None = None
+) -> list[PlannedRun]:
+    """Returns the plans of all runs, in their order. No weights are loaded.
+
+    Args:
+        runs: of the sweep.
+        path: the file of the sweep, for messages.
+        registry: the plugins in which names are looked up.
+        dry: as of `make_plan`.
+        out: the folder in which finished runs are looked for; None to plan all anew.
+
+    Raises:
+        UsageError, PluginError, MissingError: as `make_plan`; it names the run. A UsageError also if two runs are the
+            same, or would be written to one folder.
+    """
+    specs = [_build(one, path) for one in runs]
+    _check_different([json.dumps(plain(spec), sort_keys=True) for spec in specs], runs, path)
+    planned = [
+        PlannedRun(one, _plan(one, spec, path, registry, dry=dry, out=out))
+        for one, spec in zip(runs, specs, strict=True)
+    ]
+    known = [one for one in planned if not one.plan.missing]
+    _check_different([one.plan.fingerprints()["predict"] for one in known], [one.run for one in known], path)
+    return planned
+
+
+def _build(one: SweepRun, path: Path) -> RunSpec:
+    with naming_run(one, path):
+        return make_spec(one.settings)
+
+
+def _plan(one: SweepRun, spec: RunSpec, path: Path, registry: Registry, *, dry: bool, out: Path | None) -> Plan:
+    with naming_run(one, path):
+        finished = plan_again(spec, registry, out) if out is not None else None
+        return finished or make_plan(spec, registry, dry=dry)
+
+
+@contextmanager
+def naming_run(one: SweepRun, path: Path) -> Iterator[None]:
+    """Adds to an error of the block which run of the sweep it is about."""
+    try:
+        yield
+    except (UsageError, MissingError, PluginError) as error:
+        said = f"It is run {one.number} of {path}: {one.label}."
+        if isinstance(error, MissingError):
+            said += " --dry-run lists what the other runs lack."
+        raise _with_hint(error, said) from error
+
+
+def _with_hint(error: VcorrError, hint: str) -> VcorrError:
+    found = type(error)(error.message, hint=f"{error.hint}\n{hint}".strip())
+    found.raised_by = error.raised_by
+    return found
+
+
+def _check_different(keys: Iterable[str], runs: Sequence[SweepRun], path: Path) -> None:
+    """Raises UsageError if two runs have the same key, so that they are the same run."""
+    seen: dict[str, SweepRun] = {}
+    for key, one in zip(keys, runs, strict=True):
+        if key in seen:
+            raise _say_same(seen[key], one, path)
+        seen[key] = one
+
+
+def _say_same(first: SweepRun, second: SweepRun, path: Path) -> UsageError:
+    names = {key for one in (first, second) for key in one.settings}
+    differing = sorted(key for key in names if first.settings.get(key) != second.settings.get(key))
+    same = f"{path}: runs {first.number} and {second.number} are the same ({first.label}; {second.label})."
+    if not differing:
+        return UsageError(same, hint="Take one of them out.")
+    named = ", ".join(f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in second.varied.items())
+    return UsageError(
+        f"{same} They differ only in {', '.join(differing)}, which makes no other run.",
+        hint=f"Take one of them out, for example with {EXCLUDE}: [{{{named}}}]",
+    )
+
+
+def model_key(plan: Plan) -> Any:
+    """Returns what two plans must have in common to share one loaded model; None if the plan shares none.
+
+    A tracking run wraps its model in a tracker of its own. Several processes load models of their own.
+    """
+    if plan.selection.tracking is not None or plan.hardware.shared:
+        return None
+    model = plan.parts.model
+    options = json.dumps(plain(model.config), sort_keys=True)
+    return model.entry, model.plugin, options, plan.spec.weights, plan.hardware
