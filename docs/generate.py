@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -75,9 +76,11 @@ def _write_model_pages(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _workplace() -> Iterator[None]:
-    """Runs the block in an empty folder, so that commands find nothing there and leave nothing."""
+    """Runs the block in a folder with the sweeps of the pages alone, so that commands find and leave nothing else."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
+        for example in FOLDER.glob("*.yaml"):
+            shutil.copy(example, folder)
         os.chdir(folder)
         try:
             yield

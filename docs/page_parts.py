@@ -344,6 +344,12 @@ def attention_kinds() -> str:
     return ", ".join(f"`{kind}`" for kind in get_args(Attention)) + "\n"
 
 
+def sweep_example() -> str:
+    """Returns the file of the example of a sweep."""
+    text = (Path(__file__).parent / "sweep.yaml").read_text(encoding="utf-8")
+    return f"```yaml\n{text}```\n"
+
+
 def ltx_adapter() -> str:
     """Returns the source of the adapter of LTX-Video."""
     source = ROOT / "plugins" / "vcorr-diffusers" / "vcorr_diffusers" / "ltx.py"
@@ -484,6 +490,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "card fields": card_fields,
     "card extras": card_extras,
     "attention kinds": attention_kinds,
+    "sweep example": sweep_example,
     "ltx adapter": ltx_adapter,
     "diffusers model": class_reference.part,
     "video options": class_reference.options_part,

@@ -27,8 +27,11 @@ WRONG = [
     (f"{RUNS}matrix: [layers]", "sweep.yaml, matrix must hold keys and values"),
     (f"{RUNS}matrix: {{layers: []}}", "sweep.yaml, matrix: layers is an empty list, so there is no run."),
     (f"{RUNS}seed: []", "sweep.yaml: seed is an empty list"),
-    (f"{RUNS}matrix: {{limit: [1, 2]}}", "sweep.yaml: limit is there twice, for all runs and as a list."),
-    (f"{RUNS}seed: [1, 2]\nmatrix: {{seed: 3}}", "sweep.yaml: seed is there twice, as a list and as a list."),
+    (f"{RUNS}matrix: {{limit: [1, 2]}}", "sweep.yaml: limit is there twice, for all runs and in a list"),
+    (
+        f"{RUNS}seed: [1, 2]\nmatrix: {{seed: 3}}",
+        "sweep.yaml: seed is there twice, for all runs and in a list, or in two lists.",
+    ),
     (f"{RUNS}include: {{seed: 1}}", "sweep.yaml: include must be a list."),
     (f"{RUNS}include: [seed]", "sweep.yaml, include, entry 1 must hold keys and values"),
     (f"{RUNS}include: [{{}}]", "sweep.yaml, include, entry 1 is empty."),

@@ -143,6 +143,18 @@ def test_a_list_that_a_run_takes_is_one_run_and_several_under_matrix(tmp_path) -
     assert found == {("qk,kk", "1"), ("qk,kk", "4"), ("qq", "1"), ("qq", "4")}
 
 
+def test_an_entry_changes_single_values_of_the_product(tmp_path) -> None:
+    text = "matrix: {model: [a, b], layers: 8, set: {probe.heads: mean}}\n"
+    file = read(tmp_path, f"{text}include: [{{model: b, layers: 9, probe.heads: each}}, {{model: c}}]\n")
+    expected = [
+        {"model": "a", "layers": 8, "probe.heads": "mean"},
+        {"model": "b", "layers": 9, "probe.heads": "each"},
+        {"model": "c"},
+    ]
+    assert settings_of(file) == expected
+    assert [one["layers"] for one in settings_of(read(tmp_path, text), layers="all")] == ["all", "all"]
+
+
 def test_values_are_compared_as_they_are_typed(tmp_path) -> None:
     file = read(tmp_path, 'model: a\nmatrix: {layers: [8, "9"], cfg: [6, 7.5]}\nexclude: [{layers: "8", cfg: 6.0}]\n')
     assert len(settings_of(file)) == 3

@@ -47,8 +47,8 @@ def expand(file: SweepFile, typed: Settings) -> list[SweepRun]:
         typed: settings of the command line, which override the file.
 
     Raises:
-        UsageError: a typed key is a list in the file, an entry names a wrong key or has no effect, there is no run, or
-            there are more than `MOST_RUNS`.
+        UsageError: a typed key is a list in the file, or an entry names a wrong key or has no effect. Also if there is
+            no run, or if there are more than `MOST_RUNS`.
     """
     for key in typed:
         if key in file.keys:
@@ -107,7 +107,7 @@ def _include(file: SweepFile, product: Sequence[Settings]) -> list[dict[str, Any
     added: list[dict[str, Any]] = []
     for number, entry in enumerate(file.include, 1):
         named = {key: value for key, value in entry.items() if key in file.keys}
-        if file.axes and not named:
+        if file.keys and not named:
             raise UsageError(
                 f"{name_entry(file.path, INCLUDE, number)} names no list of the sweep, so it would change every run.",
                 hint=f"Write its keys at the top of the file. {_say_lists(file)}",
@@ -126,7 +126,7 @@ def _include(file: SweepFile, product: Sequence[Settings]) -> list[dict[str, Any
 
 
 def _say_lists(file: SweepFile) -> str:
-    return f"Its lists: {', '.join(file.keys)}." if file.axes else "It has no lists."
+    return f"Its lists: {', '.join(file.keys)}." if file.keys else "It has no lists."
 
 
 def _agrees(own: Settings, named: Settings) -> bool:

@@ -16,10 +16,15 @@ _OWN_KEYS = (MATRIX, INCLUDE, EXCLUDE)
 
 @dataclass(frozen=True)
 class Axis:
-    """A list of which every item makes runs. name: its key. items: the settings that each item stands for."""
+    """A key whose items are multiplied with the items of all other axes.
+
+    name: the key. items: the settings that each item stands for. is_list: False for a single value, which all runs of
+    the product have.
+    """
 
     name: str
     items: tuple[Settings, ...]
+    is_list: bool = True
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -43,8 +48,8 @@ class SweepFile:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The settings in which runs of the product differ."""
-        return tuple(key for axis in self.axes for key in axis.keys)
+        """The settings that lists give, so that runs of the product differ in them."""
+        return tuple(key for axis in self.axes if axis.is_list for key in axis.keys)
 
 
 def read_sweep(path: Path) -> SweepFile:
@@ -104,19 +109,19 @@ def _read_axes(lists: Mapping[str, Any], where: str) -> Iterator[Axis]:
             raise UsageError(
                 f"{where}: {name} is an empty list, so there is no run.", hint="Give it a value, or leave it out."
             )
-        yield Axis(name, tuple(_read_settings({name: item}, where) for item in items))
+        yield Axis(name, tuple(_read_settings({name: item}, where) for item in items), isinstance(value, list))
 
 
 def _check_once(path: Path, common: Settings, axes: Sequence[Axis]) -> None:
     """Raises UsageError if two places of a file give the same key."""
-    places = dict.fromkeys(common, "for all runs")
+    seen = set(common)
     for axis in axes:
-        for key in axis.keys:
-            if key in places:
-                raise UsageError(
-                    f"{path}: {key} is there twice, {places[key]} and as a list.", hint="Leave one of them out."
-                )
-        places |= dict.fromkeys(axis.keys, "as a list")
+        if twice := seen.intersection(axis.keys):
+            raise UsageError(
+                f"{path}: {min(twice)} is there twice, for all runs and in a list, or in two lists.",
+                hint="Leave one of them out.",
+            )
+        seen.update(axis.keys)
 
 
 def _read_entries(values: Any, path: Path, name: str) -> Iterator[Settings]:

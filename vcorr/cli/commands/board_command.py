@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,15 +39,22 @@ def build(results: tuple[Path, ...], out: Path) -> int:
     For example:
       vcorr board build --results runs --out site
     """
-    from vcorr.board.site.site_build import build_site
     from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
+
+    index, unreadable = build_board(results, out)
+    say(f"Board: {index}")
+    return EXIT_SOME_FAILED if unreadable else EXIT_OK
+
+
+def build_board(results: Sequence[Path], out: Path) -> tuple[Path, list[Unreadable]]:
+    """Makes the pages, and says which runs cannot be read; returns the first page and these runs."""
+    from vcorr.board.site.site_build import build_site
 
     unreadable: list[Unreadable] = []
     index = build_site(results, out, tell=unreadable.append)
     for run in unreadable:
         say(f"Left out: run {run.run_id}: {run.reason}\n{run.hint}", stderr=True)
-    say(f"Board: {index}")
-    return EXIT_SOME_FAILED if unreadable else EXIT_OK
+    return index, unreadable
 
 
 @board.command(short_help="Copy the scores of runs in a small form.")

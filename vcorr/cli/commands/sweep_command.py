@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcorr.cli.commands import run_flags
+from vcorr.cli.commands.board_command import build_board
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, VcorrError
@@ -86,7 +87,7 @@ def sweep(
         return _say_estimate(planned, file, out, as_json)
     began = time.monotonic()
     results = _execute(planned, _Watch(len(planned), log), out, reuse)
-    site = None if board is None else _build_board(out, board)
+    site = None if board is None else build_board([out], board)[0]
     _say_results(results, file, out, site, time.monotonic() - began, as_json)
     return EXIT_OK if all(result.is_whole for result in results) else EXIT_SOME_FAILED
 
@@ -163,12 +164,6 @@ def _execute(planned: list[PlannedRun], watch: _Watch, out: Path, reuse: str) ->
         finally:
             watch.close()
     return results
-
-
-def _build_board(out: Path, site: Path) -> Path:
-    from vcorr.board.site.site_build import build_site
-
-    return build_site([out], site)
 
 
 def _say_estimate(planned: list[PlannedRun], file: Path, out: Path, as_json: bool) -> int:
