@@ -16,10 +16,15 @@ from vcorr.runner.peak_memory import device_peak, forget_peak
 
 @dataclass(frozen=True)
 class Timed:
-    """One timed run. ms: milliseconds. gib: peak memory on the device, weights included; NaN on a CPU."""
+    """One timed run.
+
+    ms: milliseconds. gib: peak memory on the device, weights included; NaN on a CPU. cpu_ms: milliseconds
+    of the CPU, of all threads of the process.
+    """
 
     ms: float
     gib: float
+    cpu_ms: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,14 @@ class Turns:
     def ratio(self, name: str, base: str) -> float:
         """Returns the median over the rounds of the time of a function / the time of `base`."""
         return statistics.median(each[name].ms / each[base].ms for each in self.rounds)
+
+    def cpu_ms(self, name: str) -> float:
+        """Returns the median CPU time of a function, in milliseconds."""
+        return statistics.median(each[name].cpu_ms for each in self.rounds)
+
+    def cpu_ratio(self, name: str, base: str) -> float:
+        """Returns the median over the rounds of the CPU time of a function / the CPU time of `base`."""
+        return statistics.median(each[name].cpu_ms / each[base].cpu_ms for each in self.rounds)
 
     def more_ms(self, name: str, base: str) -> float:
         """Returns the median over the rounds of the time of a function - the time of `base`, in milliseconds."""
@@ -63,12 +76,12 @@ def time_run(run: Callable[[], object], device: str) -> Timed:
     """Measures the time of `run`, from an idle device until the device is idle again."""
     settle(device)
     forget_peak(device)
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     run()
     settle(device)
-    elapsed = 1000 * (time.perf_counter() - began)
+    elapsed, on_cpu = 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - cpu_began)
     gib = device_peak(device)
-    return Timed(elapsed, math.nan if gib is None else gib)
+    return Timed(elapsed, math.nan if gib is None else gib, on_cpu)
 
 
 def settle(device: str) -> None:

@@ -26,7 +26,7 @@ from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites, latents_error
 from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
 from vcorr.capture.positions import watch_positions
 from vcorr.capture.predictions import PackedPrediction, to_records
-from vcorr.capture.split import check_layout
+from vcorr.capture.split import CONDITIONAL, check_layout
 from vcorr.capture.step_reader import ProbeSet, StepReader, Watches
 from vcorr.capture.tap import AttentionCall, Tap, observing
 from vcorr.contract.errors import CaptureError, PluginError, UsageError
@@ -104,7 +104,7 @@ class Recorder:
         self._layers = None if layers is None else frozenset(layers)
         self._fitting: set[TokenGrid] = set()
         self._watches: Watches | None = None
-        self._step: StepReader | None = None
+        self._now: list[StepReader] = []
         self._steps_done: set[int] = set()
         self._packed: list[PackedPrediction] = []
         self._masks: list[Tensor] = []
@@ -191,16 +191,28 @@ class Recorder:
                 recorded before, or if the block is not inside `attach`.
             PluginError: step or noise is out of range.
         """
-        level, frames = self._read_noise(step, noise)
-        watches = self._begin(step, level)
-        self._noise_frames[int(step)] = frames
-        self._step = now = StepReader(int(step), level, watches, self._probes)
-        try:
-            with watches.watch.at(now.index), watches.watch.listen(now):
-                yield
-        finally:
-            self._step = None
-        self._finish(now, watches)
+        with self._read_steps([step], [noise], [None]):
+            yield
+
+    @contextmanager
+    def steps(
+        self, steps: Sequence[int], *, noise: Sequence[float], arguments: Sequence[Mapping[str, Any]]
+    ) -> Iterator[None]:
+        """Reads several denoising steps in one pass, whose batch holds the conditional branch of each step in turn.
+
+        The predictions come in the order of the steps, as if each had its own `step`. A denoiser whose batch rows
+        influence each other, or that takes them one by one (`TokenLayout.per_sample`), cannot be read so.
+
+        Args:
+            steps: 0-based indices into the scheduler's timesteps, in the order of the batch.
+            noise: sigma / (alpha + sigma) of each step.
+            arguments: the arguments that the denoiser would have in a pass of each step alone, by name.
+
+        Raises:
+            CaptureError, PluginError: as `step`.
+        """
+        with self._read_steps(steps, noise, arguments):
+            yield
 
     def answer(
         self,
@@ -365,6 +377,33 @@ class Recorder:
         parts = sorted(UNROTATED[part] for part in self._probes.all_needs & UNROTATED.keys())
         return {f"{site.name}.{getattr(site.unrotated, part)}": (site.name, part) for site in sites for part in parts}
 
+    @contextmanager
+    def _read_steps(
+        self,
+        steps: Sequence[int],
+        noise: Sequence[float | Sequence[float]],
+        arguments: Sequence[Mapping[str, Any] | None],
+    ) -> Iterator[None]:
+        """Reads steps that share a pass. arguments: of a pass of each step alone; None if the pass holds one step."""
+        readers = []
+        for row, (step, level, own) in enumerate(zip(steps, noise, arguments, strict=True)):
+            mean, frames = self._read_noise(step, level)
+            watches = self._begin(step, mean)
+            self._noise_frames[int(step)] = frames
+            rows = replace(watches, layout=_layout_of_row(watches.layout, row, len(steps)))
+            readers.append(StepReader(int(step), mean, rows, self._probes, own))
+        self._now = readers
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(watches.watch.at(readers[0].index))
+                for reader in readers:
+                    stack.enter_context(watches.watch.listen(reader))
+                yield
+        finally:
+            self._now = []
+        for reader in readers:
+            self._finish(reader, watches)
+
     def _read_noise(self, step: int, noise: float | Sequence[float]) -> tuple[float, NDArray[np.float32] | None]:
         """Returns the noise level of a step as one number, and the (F,) levels if the latent frames differ.
 
@@ -388,8 +427,8 @@ class Recorder:
     def _begin(self, step: int, noise: float) -> Watches:
         if self._watches is None:
             raise CaptureError("recorder.step() needs a recorder.attach() around it.")
-        if self._step is not None:
-            raise CaptureError(f"recorder.step({step}) is inside recorder.step({self._step.index}).")
+        if self._now:
+            raise CaptureError(f"recorder.step({step}) is inside recorder.step({self._now[0].index}).")
         if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < NO_SITE:
             raise PluginError(f"recorder.step(): step must be a whole number of at least 0, got {step!r}.")
         if step == NO_SITE and not math.isnan(noise):
@@ -420,20 +459,20 @@ class Recorder:
     # --------------------------------------------------------------------------------------------------------- reading
 
     def _see_call(self, call: AttentionCall) -> None:
-        if self._step is not None:
-            self._step.see_call(call)
+        for reader in self._now:
+            reader.see_call(call)
 
     def _is_reading(self) -> bool:
-        now = None if self._step is None else self.watch.current
+        now = self.watch.current if self._now else None
         return now is not None and now.conditional
 
     def _see_positions(self, site: str, call: AttentionCall) -> None:
-        if self._step is not None:
-            self._step.see_positions(site, call)
+        for reader in self._now:
+            reader.see_positions(site, call)
 
     def _see_output(self, module: str, output: Any) -> None:
-        if self._step is not None:
-            self._step.see_output(module, output)
+        for reader in self._now:
+            reader.see_output(module, output)
 
 
 class _LatentsCheck(PassListener):
@@ -448,6 +487,13 @@ class _LatentsCheck(PassListener):
             self._checked.add(now.denoiser)
             for grid in self._grids:
                 check_latents(self._modules[now.denoiser], now.args, now.kwargs, grid)
+
+
+def _layout_of_row(layout: TokenLayout, row: int, rows: int) -> TokenLayout:
+    """Returns the layout that takes one of several steps in a batch for the conditional branch."""
+    if rows == 1:
+        return layout
+    return replace(layout, branches=tuple(CONDITIONAL if each == row else f"step {each}" for each in range(rows)))
 
 
 def _to_queries(queries: Queries | NDArray[np.float32]) -> Queries:

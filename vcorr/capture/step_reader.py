@@ -108,10 +108,19 @@ class StepReader(PassListener):
         noise: sigma / (alpha + sigma), NaN without noise.
         watches: on the denoisers.
         probes: the probes to run.
+        arguments: of the step's own pass, by name, if the pass that comes holds several steps; None if it holds one.
     """
 
-    def __init__(self, index: int, noise: float, watches: Watches, probes: ProbeSet) -> None:
+    def __init__(
+        self,
+        index: int,
+        noise: float,
+        watches: Watches,
+        probes: ProbeSet,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         self.index, self.noise = index, noise
+        self._arguments = arguments
         self.predictions: list[PackedPrediction] = []
         self.masks: list[Tensor] = []
         """0-dimensional bools on the device, True where a mask only hides text."""
@@ -159,7 +168,8 @@ class StepReader(PassListener):
             )
         self._latents_seen = True
         with torch.no_grad():
-            latents = reading.take(now.denoiser, now.args, now.kwargs)
+            args, kwargs = (now.args, now.kwargs) if self._arguments is None else ((), self._arguments)
+            latents = reading.take(now.denoiser, args, kwargs)
             capture = reading.capture(latents, step=self.index, noise=self.noise)
         with unheard(), _quietly(capture.latent):
             for name in self._probes.latent_readers:

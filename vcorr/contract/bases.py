@@ -50,6 +50,10 @@ class VideoModelBase:
     """Whether `run` gives ``recorder.attach`` the latents of its denoiser, ``latents=...``, so that probes can read
     them."""
 
+    batches_levels: bool = False
+    """Whether `run` puts up to ``settings.noise_batch`` noise levels into one pass in mode renoise. If not, a run with
+    more than one is refused."""
+
     takes_guidance: bool = False
     """Whether `run` applies the guidance of its settings in mode generate. If not, a run with a guidance is refused."""
 

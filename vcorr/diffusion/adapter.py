@@ -45,6 +45,8 @@ class DiffusersVideoModel(AdapterLoading[C], AdapterLatents[C], AdapterInputs[C]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.per_sample:
+            cls.batches_levels = False
         cls._declared_modes = vars(cls).get("modes", cls._declared_modes)
         cannot_decode = cls.encode is not DiffusersVideoModel.encode and cls.decode is DiffusersVideoModel.decode
         cls.modes = tuple(mode for mode in cls._declared_modes if not (cannot_decode and mode == Invert.name))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from vcorr.capture.captures import TextPlace
     from vcorr.diffusion.first_passes import FirstPasses
+    from vcorr.diffusion.kept_inputs import KeptInputs
     from vcorr.diffusion.still_latents import StillLatents
 
 C = TypeVar("C", bound="VideoConfig")
@@ -89,6 +90,9 @@ class AdapterFacts(VideoModelBase, Generic[C]):
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""
+    batches_levels: bool = True
+    """Whether batch rows of the denoiser may have different noise levels, without influence on each other. False also
+    for a network that takes one timestep for all of them, and, without being declared, under `per_sample`."""
     takes_guidance: bool = True
     """Whether a guidance can steer its sampling."""
     has_latents: bool = True
@@ -103,6 +107,7 @@ class AdapterFacts(VideoModelBase, Generic[C]):
         self._found: Configs | None = None
         self._borrowed: FirstPasses | None = None
         self._stills: StillLatents | None = None
+        self._kept: KeptInputs | None = None
         self._folder_scheduler: Mapping[str, Any] = {}
         self.config = self._with_video_size(config)
         self.accelerators = read_accelerators(config.accelerate)
@@ -187,6 +192,14 @@ class AdapterFacts(VideoModelBase, Generic[C]):
         if self._pipe is None:
             raise not_loaded(self)
         return self._pipe
+
+    @property
+    def kept_inputs(self) -> KeptInputs:
+        """The embeddings of prompts and the latents of videos that are kept until another pipeline is loaded."""
+        from vcorr.diffusion.kept_inputs import KeptInputs
+
+        self._kept = self._kept or KeptInputs()
+        return self._kept
 
     def _with_video_size(self, config: C) -> C:
         """Returns the options, with the model's default size of the video where none is given."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,10 @@ class AdapterInputs(AdapterFacts[C]):
         return encoding.embed(self.pipe, prompt, self.device, self._dtype)
 
     # ----------------------------------------------------------------------------------------------------------- passes
+
+    def keeping_prompts(self) -> AbstractContextManager[None]:
+        """Lets the pipeline embed each prompt once while it is called in the block; see `KeptInputs`."""
+        return self.kept_inputs.keeping_prompts(self.pipe, self.denoisers)
 
     def call(self, clip: Clip, grid: TokenGrid, settings: RunSettings, output_type: str) -> dict[str, Any]:
         """Returns the arguments of the pipeline's call, the same in all modes, so that their random draws agree."""

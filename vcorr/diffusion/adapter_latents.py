@@ -39,11 +39,11 @@ class AdapterLatents(AdapterLayout[C]):
     def encode_clip(self, clip: Clip, video: NDArray[np.uint8]) -> Tensor:
         """Encodes the clip's video, (T, H, W, 3) uint8 RGB, into (1, C, F, h, w).
 
-        If ``clip.stills``, each frame is encoded by itself. The latents of such frames are kept for a while, because
-        the clips of a tracker share frames.
+        If ``clip.stills``, each frame is encoded by itself. The latents of videos and of such frames are kept for a
+        while: several runs of a process read the same clips, and the clips of a tracker share frames.
         """
         if not clip.stills:
-            return self.encode(video)
+            return self.kept_inputs.latents(self.pipe, self.device, video, self.encode)
         from vcorr.diffusion.still_latents import StillLatents
 
         self._stills = self._stills or StillLatents()

@@ -155,7 +155,7 @@ class AdapterLoading(AdapterLayout[C]):
 
     def _forget(self) -> None:
         """Drops what was computed with an earlier pipeline."""
-        self._borrowed = self._stills = None
+        self._borrowed = self._stills = self._kept = None
 
     def _load_pipeline(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
         from vcorr.diffusion.random_weights import random_pipeline

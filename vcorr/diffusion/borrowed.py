@@ -14,10 +14,12 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
@@ -56,7 +58,9 @@ class Call:
 
 
 class PassOwner(Protocol):
-    """The methods of an adapter that `Passes` uses to exchange latents and timesteps; see `DiffusersVideoModel`."""
+    """The members of an adapter that `Passes` uses to exchange latents and timesteps; see `DiffusersVideoModel`."""
+
+    frame_inputs: ClassVar[tuple[str, ...]]
 
     def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
         """Brings latents into the denoiser's form."""
@@ -101,6 +105,26 @@ class Passes:
             first.latents: self.owner.denoiser_input(latents, own[first.latents]),
             TIMESTEP: self.owner.timestep_input(timestep, own[TIMESTEP], first.timestep),
         }
+
+    def groups(self, steps: Sequence[int], most: int) -> list[tuple[int, ...]]:
+        """Splits steps into groups of at most `most` that follow each other and run in the same denoiser."""
+        found: list[tuple[int, ...]] = []
+        for step in steps:
+            fits = found and len(found[-1]) < most and self.denoisers[found[-1][0]] == self.denoisers[step]
+            found[-1:] = [(*found[-1], step)] if fits else [*found[-1:], (step,)]
+        return found
+
+    def join(self, inputs: Sequence[Mapping[str, Any]], step: int) -> dict[str, Any]:
+        """Returns the arguments of one pass whose batch holds the rows of several passes of one denoiser.
+
+        Args:
+            inputs: of each pass, as `inputs` returns them.
+            step: one of the steps.
+
+        Raises:
+            UsageError: the denoiser takes one timestep for the whole batch.
+        """
+        return join_rows(inputs, self.first[self.denoisers[step]].latents, self.owner.frame_inputs)
 
     def run(self, latents: Tensor, step: int) -> Tensor:
         """Runs one pass and returns the network's output, (1, C, F, h, w): noise, velocity or data, as it was trained.
@@ -183,6 +207,39 @@ def rows_of_branch(
         return value.chunk(of)[branch] if batched else value
 
     return {name: take_branch(name, value) for name, value in arguments.items()}
+
+
+def join_rows(inputs: Sequence[Mapping[str, Any]], latents: str, per_frame: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the arguments of a pass whose batch holds the rows of several passes, one after the other.
+
+    Tensors whose first axis is as long as the first axis of the latents have batch rows, also inside tuples and
+    mappings. All else is the same in every pass. A timestep without a batch axis gets one.
+
+    Args:
+        inputs: the arguments of each pass, by name.
+        latents: name of the argument with the latents.
+        per_frame: names of arguments that have F batch rows, whatever the latents have.
+
+    Raises:
+        UsageError: the timestep is a number, so that there is one for the whole batch.
+    """
+    rows = len(inputs[0][latents])
+
+    def join(name: str, *values: Any) -> Any:
+        first = values[0]
+        batched = isinstance(first, Tensor) and first.ndim > 0 and (name in per_frame or len(first) == rows)
+        return torch.cat(values) if batched else first
+
+    joined = {name: tree_map(partial(join, name), *(each[name] for each in inputs)) for name in inputs[0]}
+    return {**joined, TIMESTEP: _join_timesteps([each[TIMESTEP] for each in inputs], rows)}
+
+
+def _join_timesteps(values: Sequence[Any], rows: int) -> Tensor:
+    if not all(isinstance(value, Tensor) for value in values):
+        raise UsageError(
+            "The denoiser takes one timestep for its whole batch, as a number.", hint="Leave out noise_batch."
+        )
+    return torch.cat([value.expand(rows) if value.numel() == 1 and value.ndim < 2 else value for value in values])
 
 
 def exchange_timestep(timestep: Tensor, own: Any, first: Tensor) -> Any:

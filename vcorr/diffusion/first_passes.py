@@ -72,7 +72,7 @@ class FirstPasses:
 
 def _borrow_first(model: Any, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
     unguided = {} if model.embedded_guidance else {model.guidance_argument: 1.0}
-    with torch.no_grad(), seed_generators(settings.seed, model.device):
+    with torch.no_grad(), seed_generators(settings.seed, model.device), model.keeping_prompts():
         arguments = {**model.call(clip, grid, settings, "latent"), **unguided}
         call = Call(arguments, model.denoisers, model.layout(), model.noise_levels)
         first = first_pass(model.pipe, call, start)

@@ -52,6 +52,7 @@ class _Model(Protocol):
     device: str
     modes: tuple[Mode, ...]
     joins_rows: ClassVar[bool]
+    batches_levels: bool
 
     @property
     def pipe(self) -> Any: ...
@@ -83,6 +84,8 @@ class _Model(Protocol):
     def accelerate_sampling(self, settings: RunSettings, *, probed: bool) -> AbstractContextManager[None]: ...
 
     def guidance(self, strength: float) -> Mapping[str, float]: ...
+
+    def keeping_prompts(self) -> AbstractContextManager[None]: ...
 
     def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule: ...
 
@@ -152,17 +155,36 @@ def check_invertible(model: _Model, settings: RunSettings) -> None:
 
 
 def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
+    check_noise_batch(model, settings)
     grid, video = check_video(model, clip)
     passes = model.borrow(clip, grid, settings)
     latents = model.encode_clip(clip, video)
     epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device) if settings.add_noise else None
     schedule, modules = passes.schedule, list(passes.modules.values())
     reading = model.latent_reading(grid)
+
+    def inputs(step: int) -> dict[str, Any]:
+        noisy = latents if epsilon is None else schedule.add_noise(latents, epsilon, step)
+        return passes.inputs(noisy, step)
+
     with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip), latents=reading):
-        for step in settings.steps:
-            noisy = latents if epsilon is None else schedule.add_noise(latents, epsilon, step)
-            with recorder.step(step, noise=float(schedule.noise[step])):
-                passes.module(step)(**passes.inputs(noisy, step))
+        for steps in passes.groups(settings.steps, settings.noise_batch):
+            noise, alone = [float(schedule.noise[step]) for step in steps], [inputs(step) for step in steps]
+            if len(steps) == 1:
+                with recorder.step(steps[0], noise=noise[0]):
+                    passes.module(steps[0])(**alone[0])
+                continue
+            with recorder.steps(steps, noise=noise, arguments=alone):
+                passes.module(steps[0])(**passes.join(alone, steps[0]))
+
+
+def check_noise_batch(model: _Model, settings: RunSettings) -> None:
+    """Raises UsageError if several noise levels are to share a pass and the denoiser takes one at a time."""
+    if settings.noise_batch > 1 and not model.batches_levels:
+        raise UsageError(
+            f"{model.model_card().title} takes one noise level in a pass, not {settings.noise_batch}.",
+            hint="Leave out noise_batch.",
+        )
 
 
 def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
@@ -212,6 +234,7 @@ def _generate(
             _changing(modules, model.layout(), recorder, change),
             watch.follow_steps(model.pipe) as callback,
             model.accelerate_sampling(settings, probed=recorder.is_reading),
+            model.keeping_prompts(),
         ):
             output = model.pipe(**call, **callback)
     watch.check(schedule.timesteps)

@@ -5,7 +5,6 @@ Shape legend: T frames, H x W pixels, C latent channels, F x h x w latents.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vcorr.diffusion.kept_inputs import content_of
 
 KEPT = 256
 """Number of frames whose latents are kept: 88 MB of CogVideoX's 16 x 60 x 90 latents in float32."""
@@ -41,9 +42,7 @@ class StillLatents:
         return torch.cat([self._latents(video[index : index + 1], encode) for index in range(len(video))], dim=2)
 
     def _latents(self, frame: NDArray[np.uint8], encode: Callable[[NDArray[np.uint8]], Tensor]) -> Tensor:
-        digest = hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16)
-        digest.update(repr(frame.shape).encode())
-        key = digest.digest()
+        key = content_of(frame)
         found = self._kept.pop(key, None)
         if found is None:
             found = encode(frame)

@@ -106,6 +106,11 @@ class CalledModel(CalledPart):
                 f"{type(self.made).__name__} samples in a way of its own, which no guidance can steer.",
                 hint="Leave --guidance out. Models of diffusers pipelines take guidances.",
             )
+        if settings.noise_batch > 1 and not self._optional.batches_levels:
+            raise UsageError(
+                f"{self.name} takes one noise level in a pass, not {settings.noise_batch}.",
+                hint="Leave out noise_batch.",
+            )
         with self._calling("check_settings()"):
             self._optional.check_settings(settings)
 

@@ -94,7 +94,9 @@ def choose_settings(spec: RunSpec, adapter: CalledModel, mode: RunMode, label: s
     usual = adapter.steps
     steps, total = _steps(spec, usual, label) if usual else _no_steps(spec, mode, label)
     _check_mode(spec, adapter, mode, label)
-    return RunSettings(mode.name, steps, total, spec.seed, spec.cfg)
+    _check_noise_batch(spec, mode)
+    together = min(spec.noise_batch, len(steps))
+    return RunSettings(mode.name, steps, total, spec.seed, spec.cfg, noise_batch=together)
 
 
 def choose_noise_draw(spec: RunSpec, mode: RunMode, usual: NoiseDraw) -> NoiseDraw | None:
@@ -107,6 +109,19 @@ def _steps(spec: RunSpec, usual: int, label: str) -> tuple[tuple[int, ...], int]
     if total < 1:
         raise UsageError(f"num_steps must be at least 1, got {total}.", hint=f"{label} takes {usual} by default.")
     return resolve_steps(spec.steps, total), total
+
+
+def _check_noise_batch(spec: RunSpec, mode: RunMode) -> None:
+    if spec.noise_batch < 1:
+        raise UsageError(
+            f"noise_batch={spec.noise_batch}: a pass has at least one noise level.",
+            hint="For example: --set noise_batch=2",
+        )
+    if spec.noise_batch > 1 and not isinstance(mode, Renoise):
+        raise UsageError(
+            f"noise_batch={spec.noise_batch}: in mode {mode.name}, each noise level follows from the one before.",
+            hint="Leave it out. Only --mode renoise takes several in a pass.",
+        )
 
 
 def _no_steps(spec: RunSpec, mode: RunMode, label: str) -> tuple[tuple[int, ...], int]:

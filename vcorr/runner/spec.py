@@ -57,6 +57,7 @@ class RunSpec:
     mode: str | None = None
     layers: str = "all"
     steps: str | None = None
+    noise_batch: int = 1
     num_steps: int | None = None
     cfg: float | None = None
     limit: int | None = None

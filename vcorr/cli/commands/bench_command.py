@@ -193,6 +193,62 @@ def guidance_cost(
     return _show(found, render.guidance_cost_table, as_json=as_json)
 
 
+@bench.command("clips", short_help="Time whole clips of mode renoise, in several ways in turns.")
+@click.option("--model", "-m", required=True, metavar="NAME", help="Model to run.")
+@click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
+@run_flags.LAYERS_READ
+@click.option("--levels", type=click.IntRange(min=1), default=8, show_default=True, help="Noise levels of a clip.")
+@click.option("--noise-batch", default="2,4,8", show_default=True, metavar="N[,N]", help="Numbers of levels in a pass.")
+@click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Number of query points.")
+@click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds, after one to warm up.")
+@click.option("--weights", default="random", show_default=True, help="As of vcorr run.")
+@_on_device
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the probe.")
+@run_flags.RESULTS_AS_JSON
+def clip_speed(
+    model: str,
+    probe: str,
+    layers: str | None,
+    levels: int,
+    noise_batch: str,
+    points: int,
+    pairs: int,
+    weights: str,
+    device: str | None,
+    dtype: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Time whole clips of mode renoise, from their pixels to the predictions, in several ways in turns.
+
+    \b
+    At true size on a GPU; nothing is downloaded:
+      vcorr bench clips --model cogvideox
+    On a CPU:
+      vcorr bench clips --model tiny --weights hub --pairs 3
+
+    "level by level" embeds the prompt and encodes the video again for every noise level. "encoded once" does both once
+    per clip, as a run does. "N in a pass" is --set noise_batch=N of a run. "encoded before" is a second run of the same
+    clip in a process. The ratios are medians over the rounds, each against "level by level" of its round.
+    """
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views import render
+
+    quiet_libraries()
+    from vcorr.bench.clip_speed import ClipBench
+    from vcorr.bench.overhead import BenchOptions, make_bench
+    from vcorr.contract.index_text import split_names
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.spec import build_spec
+
+    given = {"model": model, "probe": probe, "layers": layers, "device": device, "dtype": dtype}
+    spec = build_spec(given, assignments=_with_parts(assignments))
+    batches = _read_counts(split_names(noise_batch), "--noise-batch", "noise levels")
+    bench = make_bench(spec, installed(), BenchOptions(points, pairs))
+    found = ClipBench(bench, levels, batches, weights).run(_show_progress(model))
+    return _show(found, render.clip_speed_table, as_json=as_json)
+
+
 @bench.command("executor", short_help="Time the same clips in one, two or more processes.")
 @click.option("--model", "-m", required=True, metavar="NAME", help="Model to run.")
 @click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
@@ -229,7 +285,7 @@ def executor_speed(clips: int, workers: str, assignments: tuple[str, ...], as_js
     from vcorr.runner.plan import make_plan
     from vcorr.runner.spec import build_spec
 
-    counts = _read_counts(split_names(workers))
+    counts = _read_counts(split_names(workers), "--workers", "processes")
     given = {**flags, "workers": max(counts), "limit": clips + max(counts)}
     plan = make_plan(build_spec(given, assignments=_with_parts(assignments)), installed())
     with tempfile.TemporaryDirectory(prefix="vcorr-bench-") as folder:
@@ -237,12 +293,12 @@ def executor_speed(clips: int, workers: str, assignments: tuple[str, ...], as_js
     return _show(found, render.executor_speed_table, as_json=as_json)
 
 
-def _read_counts(words: Sequence[str]) -> list[int]:
-    """Returns the numbers of `--workers`; raises UsageError for words that are none."""
+def _read_counts(words: Sequence[str], flag: str, what: str) -> list[int]:
+    """Returns the numbers of a flag; raises UsageError for words that are none."""
     from vcorr.contract.errors import UsageError
 
     if not words or not all(word.isdigit() and int(word) > 0 for word in words):
-        raise UsageError("--workers takes numbers of processes.", hint="For example: --workers 1,2,4")
+        raise UsageError(f"{flag} takes numbers of {what}.", hint=f"For example: {flag} 1,2,4")
     return [int(word) for word in words]
 
 

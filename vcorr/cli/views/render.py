@@ -16,6 +16,7 @@ from vcorr.cli.views.terminal import cell, console, duration, number, say
 from vcorr.contract.noun_counts import say_count
 
 if TYPE_CHECKING:
+    from vcorr.bench.clip_speed import ClipSpeed
     from vcorr.bench.executor_speed import ExecutorSpeed
     from vcorr.bench.guidance_cost import GuidanceCost
     from vcorr.bench.overhead import Overhead
@@ -177,6 +178,23 @@ def executor_speed_table(found: Sequence[ExecutorSpeed]) -> RenderableType:
         times = (number(one.load_seconds, 1), number(one.seconds, 1), number(one.clips_per_second, 3))
         table.add_row(str(one.workers), *times, number(one.speedup, 2), "yes" if one.same_bytes else "NO")
     return Group(table)
+
+
+def clip_speed_table(found: Sequence[ClipSpeed]) -> RenderableType:
+    """Builds one row per way of running clips that `vcorr bench clips` measured, or a line with what failed."""
+    first = found[0]
+    title = (
+        f"{first.model} on {first.device}, {first.dtype}; {first.levels} noise levels of {first.size}, {first.probes}"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table.add_column("way")
+    for name in ("clip s", "CPU s", "clips per h", "ratio", "CPU ratio", "peak GiB"):
+        table.add_column(name, justify="right")
+    for one in found:
+        times = (number(one.seconds, 2), number(one.cpu_seconds, 2), number(one.clips_per_hour, 1))
+        table.add_row(one.way, *times, number(one.ratio, 3), number(one.cpu_ratio, 3), number(one.gib, 1))
+    failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
+    return Group(table, *failed) if not failed else Group(*failed)
 
 
 def tracking_cost_table(found: Sequence[TrackingCost]) -> RenderableType:
