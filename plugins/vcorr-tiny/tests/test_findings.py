@@ -14,11 +14,11 @@ import pytest
 from vcorr_tiny import finding_tables, findings, generated, pieces, place_results
 from vcorr_tiny.finding_tables import GROUNDS, ON_GROUND, places_of
 from vcorr_tiny.heads import Heads
+from vcorr_tiny.network_folder import SEEDS
 from vcorr_tiny.pieces import PLACES, Piece, StoredRuns
 from vcorr_tiny.place_results import BEATS, Measured, best_steps
 from vcorr_tiny.reported_rows import METRICS, MOVING, QK, Results, read_results
 from vcorr_tiny.seed_statements import SeedStatement, find_weakest, join_seeds, say_failing, seed_table
-from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.statements import Difference, Statement, correct, count_text, fill, statement_table
 
 from vcorr import StoreError, VcorrError

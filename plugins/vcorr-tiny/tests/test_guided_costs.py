@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from vcorr_tiny import guided_costs
 from vcorr_tiny.command_runs import Work
-from vcorr_tiny.guided_costs import COSTS, GUIDED_IN_PART, LAYERS, list_arms, list_tasks, read_choices, write_tables
+from vcorr_tiny.guided_costs import COSTS, list_arms, list_layers, list_tasks, read_choices, write_tables
 
 from vcorr import installed
 from vcorr.studies.guidance_arms import parse_arms
@@ -16,7 +16,7 @@ from vcorr.studies.guidance_rows import TABLE, GuidanceRow
 from vcorr.studies.guidance_study import ROWS
 from vcorr.studies.study_runs import RECORD
 
-FIRST, SECOND, LAST = LAYERS
+FIRST, SECOND, LAST = list_layers()
 
 
 def describe(label: str, layers: str, **options: str) -> dict[str, object]:
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     ]
     TABLE.write(tmp_path / ROWS, rows)
     (tmp_path / RECORD).write_text(json.dumps(facts))
-    (tmp_path / COSTS).write_text(json.dumps(dict.fromkeys(LAYERS, 1.4)))
+    (tmp_path / COSTS).write_text(json.dumps(dict.fromkeys(list_layers(), 1.4)))
     return tmp_path
 
 
@@ -87,7 +87,7 @@ def test_the_table_has_a_row_per_choice_and_is_written_with_a_picture(folder: Pa
 
 def test_all_choices_are_arms_of_a_study_and_a_task_each() -> None:
     arms = parse_arms(list_arms(50), installed())
-    assert [arm.options.get("layers") for arm in arms[1:]] == [*LAYERS, GUIDED_IN_PART, GUIDED_IN_PART]
+    assert [arm.options.get("layers") for arm in arms[1:]] == [FIRST, SECOND, LAST, SECOND, SECOND]
     assert [arm.options.get("steps") for arm in arms[4:]] == ["0-24", "25-49"]
     tasks = {task.name: task for task in list_tasks(Work(Path("out"), 6), 50)}
     assert set(tasks["study"].after) == {arm.label for arm in arms}

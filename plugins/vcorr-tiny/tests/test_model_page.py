@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from vcorr_tiny import model_page, seeds
+from vcorr_tiny import model_page, network_folder
+from vcorr_tiny.network_folder import SEEDS, find_networks
 from vcorr_tiny.networks import TinyConfig, build_pipeline
 
+SHIPPED = find_networks().facts.shipped
 DOCS = Path(__file__).parents[3] / "docs"
 SMALL = TinyConfig(size=32, frames=9, vae_channels=(8, 8, 8), latent_channels=4, layers=2, heads=2, head_dim=32)
 MATCHING = {"loss": {"20": 0.2, "450": 0.4}, "query_key": {"20": [0.1, 0.7, 0.3], "450": [0.0, 0.5, 0.4]}}
@@ -21,7 +23,7 @@ EVALUATION = {
 
 
 def test_the_page_has_the_sizes_of_the_packaged_weights() -> None:
-    table = model_page.part_table(seeds.PIPELINE)
+    table = model_page.part_table(find_networks().pipeline)
     assert table in (DOCS / "tiny.md").read_text(encoding="utf-8"), "python -m vcorr_tiny.model_page --docs docs"
 
 
@@ -41,9 +43,9 @@ def test_parameters_are_counted_without_loading_them(tmp_path) -> None:
 def records(tmp_path, monkeypatch) -> Path:
     """Returns the folder of the records of three made-up trainings."""
     monkeypatch.setattr(model_page, "RECORDS", tmp_path)
-    monkeypatch.setattr(seeds, "FOLDER", tmp_path / "seeds")
-    for seed in seeds.SEEDS:
-        folder = tmp_path if seed == seeds.SHIPPED else tmp_path / "seeds" / str(seed)
+    monkeypatch.setattr(network_folder, "PACKAGED", (find_networks().pipeline, tmp_path / "seeds"))
+    for seed in SEEDS:
+        folder = tmp_path if seed == SHIPPED else tmp_path / "seeds" / str(seed)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
         logged = [{"kind": "dit", "step": step, "seconds": 10.4 * step} for step in (100, 200 + seed)]
@@ -54,14 +56,14 @@ def records(tmp_path, monkeypatch) -> Path:
 def test_each_seed_has_a_line_with_its_training_and_its_best_layer(records) -> None:
     lines = model_page.seed_table(list(model_page.read_records())).splitlines()
     assert lines[0] == "| seed | steps | seconds | loss, easy | loss, hard | best layer, easy | best layer, hard |"
-    assert lines[2] == f"| {seeds.SHIPPED} (in the package) | 200 | 2080 | 0.3000 | 0.3000 | 1: 0.600 | 1: 0.600 |"
-    assert len(lines) == 2 + len(seeds.SEEDS)
+    assert lines[2] == f"| {SHIPPED} (in the package) | 200 | 2080 | 0.3000 | 0.3000 | 1: 0.600 | 1: 0.600 |"
+    assert len(lines) == 2 + len(SEEDS)
     assert "| easy | 36.2 dB | 40.5 dB |" in model_page.reconstruction_table(list(model_page.read_records()))
 
 
 def test_a_record_of_an_earlier_training_is_left_out(records) -> None:
     (records / "evaluation.json").write_text(json.dumps({**EVALUATION, "matching": {"query_key": {}}}))
-    assert [record.seed for record in model_page.read_records()] == [s for s in seeds.SEEDS if s != seeds.SHIPPED]
+    assert [record.seed for record in model_page.read_records()] == [s for s in SEEDS if s != SHIPPED]
     shutil.rmtree(records / "seeds")
     assert "No seed" in model_page.seed_table(list(model_page.read_records()))
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXPipeline
-from vcorr_tiny import seeds
+from vcorr_tiny import network_folder
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.model import Tiny, TinyUntrained
+from vcorr_tiny.network_folder import find_networks
 from vcorr_tiny.plugin import vcorr_datasets, vcorr_models
 
 from vcorr import MissingError, RunSettings, UsageError
@@ -150,7 +151,7 @@ def test_passes_are_what_the_pipeline_makes_from_the_caption(twin, clip):
 
 def test_a_saved_pipeline_is_an_embedded_one(twin, clip, tmp_path, monkeypatch):
     twin.pipe.save_pretrained(tmp_path / "pipe")
-    monkeypatch.setattr(seeds, "PIPELINE", tmp_path / "pipe")
+    monkeypatch.setattr(network_folder, "PACKAGED", (tmp_path / "pipe", tmp_path / "seeds"))
     model = Tiny(VideoConfig())
     assert model.weights_id("hub").startswith("embedded:")
     assert model.weights_id(str(tmp_path / "pipe")).startswith("path:")
@@ -185,13 +186,13 @@ def test_positions_alone_answer_that_points_stay_where_query_key_matching_follow
 
 
 def test_an_installation_without_weights_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(seeds, "PIPELINE", tmp_path / "pipe")
+    monkeypatch.setattr(network_folder, "PACKAGED", (tmp_path / "pipe", tmp_path / "seeds"))
     with pytest.raises(MissingError, match="without its weights"):
         Tiny(VideoConfig()).weights_id("hub")
 
 
 def test_random_networks_have_the_sizes_of_the_packaged_ones():
-    pipes = CogVideoXPipeline.from_pretrained(seeds.PIPELINE), Tiny(VideoConfig()).build(0)
+    pipes = CogVideoXPipeline.from_pretrained(find_networks().pipeline), Tiny(VideoConfig()).build(0)
     for part in ("vae", "transformer", "text_encoder"):
         packaged, built = ({name: p.shape for name, p in getattr(pipe, part).named_parameters()} for pipe in pipes)
         assert packaged == built

@@ -8,15 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from vcorr_tiny import seeds
+from vcorr_tiny import network_folder, seeds
 from vcorr_tiny.model import Tiny, TinyUntrained
+from vcorr_tiny.network_folder import SEEDS
 from vcorr_tiny.networks import TinyConfig, build_pipeline
 
 from vcorr import MissingError, UsageError
 from vcorr.diffusion import VideoConfig, folder_identity
 
 SMALL = TinyConfig(size=32, frames=9, vae_channels=(8, 8, 8), latent_channels=4, layers=2, heads=2, head_dim=32)
-OTHER = next(seed for seed in seeds.SEEDS if seed != seeds.SHIPPED)
+SHIPPED = network_folder.find_networks().facts.shipped
+OTHER = next(seed for seed in SEEDS if seed != SHIPPED)
 
 
 @pytest.fixture
@@ -28,8 +30,7 @@ def folder(tmp_path, monkeypatch):
         shutil.copytree(tmp_path / "pipe" / part, own / part)
     path = own / "transformer" / "diffusion_pytorch_model.safetensors"
     save_file({name: value + 1 for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
-    monkeypatch.setattr(seeds, "PIPELINE", tmp_path / "pipe")
-    monkeypatch.setattr(seeds, "FOLDER", tmp_path / "seeds")
+    monkeypatch.setattr(network_folder, "PACKAGED", (tmp_path / "pipe", tmp_path / "seeds"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return own
 
@@ -50,11 +51,11 @@ def test_a_seed_has_its_own_denoiser_and_the_shared_autoencoder(folder) -> None:
 
 def test_seeds_are_different_weights_and_the_shipped_one_is_the_default(folder) -> None:
     identify = Tiny(VideoConfig()).weights_id
-    assert identify(f"seed:{seeds.SHIPPED}") == identify("hub")
+    assert identify(f"seed:{SHIPPED}") == identify("hub")
     other = identify(f"seed:{OTHER}")
     assert other.startswith(f"embedded:seed-{OTHER}:")
     assert other.split(":")[-1] != identify("hub").split(":")[-1]
-    shutil.copytree(seeds.PIPELINE / "transformer", folder / "transformer", dirs_exist_ok=True)
+    shutil.copytree(network_folder.PACKAGED[0] / "transformer", folder / "transformer", dirs_exist_ok=True)
     assert identify(f"seed:{OTHER}") not in (other, identify("hub"))  # the folder's content counts, and its seed
 
 
@@ -94,15 +95,15 @@ def test_the_untrained_twin_has_no_training_seed() -> None:
 
 
 def test_the_command_writes_a_pipeline_folder(folder, tmp_path, capsys) -> None:
-    for seed in (seeds.SHIPPED, OTHER):
+    for seed in (SHIPPED, OTHER):
         out = tmp_path / f"out-{seed}"
         assert seeds.main([str(seed), "--out", str(out)]) == 0
         assert capsys.readouterr().out == f"{out}\n"
         assert load(str(out)) is not None
         with pytest.raises(UsageError, match="exists already"):
             seeds.main([str(seed), "--out", str(out)])
-    assert folder_identity(tmp_path / f"out-{seeds.SHIPPED}") == folder_identity(seeds.PIPELINE)
+    assert folder_identity(tmp_path / f"out-{SHIPPED}") == folder_identity(network_folder.PACKAGED[0])
 
 
 def test_the_repository_holds_no_second_copy_of_the_shipped_seed() -> None:
-    assert not (seeds.FOLDER / str(seeds.SHIPPED)).exists()
+    assert not (network_folder.PACKAGED[1] / str(SHIPPED)).exists()

@@ -10,11 +10,11 @@ import numpy as np
 from vcorr.stats.intervals import gain_interval
 from vcorr.stats.sites import SiteId
 from vcorr_tiny import pieces
+from vcorr_tiny.network_folder import SEEDS
 from vcorr_tiny.pieces import EASY, FEATURES, PIXELS, PROBES, STRATA, TWIN, XFEAT, Place, StoredRuns
 from vcorr_tiny.place_results import BEATS, Measured, best_steps, source_of
 from vcorr_tiny.reported_rows import ACROSS, QK, Pick, Results, Row, Source, read_results
 from vcorr_tiny.seed_statements import NOT_MEASURED, SeedStatement, find_weakest, join_seeds
-from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.sprites.level_names import HARD
 from vcorr_tiny.statements import Difference, Statement, correct
 

@@ -24,10 +24,10 @@ from vcorr_tiny.finding_tables import (
     survival_table,
 )
 from vcorr_tiny.measurements import Kept, Measurement
+from vcorr_tiny.network_folder import SEEDS
 from vcorr_tiny.pieces import CLIPS, PLACES, StoredRuns, all_pieces, task_of
 from vcorr_tiny.place_results import BEATS, read_places
 from vcorr_tiny.seed_statements import SeedStatement, join_seeds, say_failing, seed_table
-from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.sprites.level_names import HARD
 from vcorr_tiny.statements import say_too_few, write_blocks
 from vcorr_tiny.task_pool import Task

@@ -22,11 +22,11 @@ from vcorr.stats.series import Series
 from vcorr.stats.stability import kendall_tau
 from vcorr_tiny import pieces
 from vcorr_tiny.command_runs import Command, Work
+from vcorr_tiny.network_folder import SEEDS
 from vcorr_tiny.pieces import FEATURES, SECOND_TRACKER, TRACKER, StoredRuns
 from vcorr_tiny.place_results import compare, median_layer
 from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, METRICS, QK, Results, Row, read_results
 from vcorr_tiny.seed_statements import SeedStatement, join_seeds
-from vcorr_tiny.seeds import SEEDS
 from vcorr_tiny.statements import Difference, Statement, correct
 from vcorr_tiny.task_pool import Task
 

@@ -28,15 +28,12 @@ from vcorr_tiny import guided_videos
 from vcorr_tiny.command_runs import Call, Work, end, read_count
 from vcorr_tiny.guided_videos import read_study
 from vcorr_tiny.measurements import Kept, Measurement
+from vcorr_tiny.network_folder import find_networks
 from vcorr_tiny.rigid_layers import RigidLayers
 from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.task_pool import Task
 
 CLIPS, STEPS = 24, 20
-LAYERS = ("4,7,8", "7,8", "8")
-"""Perturbed layers: those that matter for motion (docs/knockouts.md), without the first, and without the first two."""
-GUIDED_IN_PART = LAYERS[1]
-"""Layers that are also guided in half of the steps alone."""
 BLOCK, PICTURE, COSTS = "guidance-costs", "guidance-costs.png", "costs.json"
 ROUNDS = 5
 SHOWN = {
@@ -50,11 +47,21 @@ SHOWN = {
 TITLES = {RigidLayers.primary: "departure from rigid motion, px", "dynamic_degree": "dynamic degree (guard)"}
 
 
+def list_layers() -> tuple[str, ...]:
+    """Returns the choices of perturbed layers: all that the network's facts name, then each time without the first."""
+    layers = find_networks().facts.guided_layers
+    return tuple(",".join(map(str, layers[first:])) for first in range(len(layers)))
+
+
 def list_arms(steps: int) -> str:
-    """Returns what is compared, as `vcorr study guidance` takes it. steps: of the sampler."""
-    half = steps // 2
-    parts = [f"cag+layers={GUIDED_IN_PART}+steps={span}" for span in (f"0-{half - 1}", f"{half}-{steps - 1}")]
-    return ",".join([*(f"cag+layers={layers}" for layers in LAYERS), *parts])
+    """Returns what is compared, as `vcorr study guidance` takes it. steps: of the sampler.
+
+    The second choice of layers is also guided in half of the steps alone.
+    """
+    choices, half = list_layers(), steps // 2
+    second = choices[min(1, len(choices) - 1)]
+    parts = [f"cag+layers={second}+steps={span}" for span in (f"0-{half - 1}", f"{half}-{steps - 1}")]
+    return ",".join([*(f"cag+layers={layers}" for layers in choices), *parts])
 
 
 def list_tasks(work: Work, steps: int = STEPS) -> list[Task]:
@@ -71,7 +78,7 @@ def time_steps(out: str, device: str) -> None:
     """
     Path(out).mkdir(parents=True, exist_ok=True)
     ratios = {}
-    for layers in LAYERS:
+    for layers in list_layers():
         flags = {"model": "tiny", "device": device, "dtype": "float32"}
         spec = build_spec(flags, assignments=[f"guidance.layers={layers}"])
         found = make_guidance_bench(spec, installed(), "cag", ROUNDS).run()

@@ -10,13 +10,17 @@ from vcorr_cogvideox.model import CogVideoX
 from vcorr import MissingError, UsageError, is_random
 from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity, random_seed
 from vcorr_tiny import seeds
+from vcorr_tiny.network_folder import card_reference, configs_reference, find_networks
 
 
 class Tiny(CogVideoX):
-    """The embedded model: `--weights hub` is the pipeline folder inside this package, `seed:N` a training seed."""
+    """The embedded model: `--weights hub` is the pipeline folder inside this package, `seed:N` a training seed.
 
-    card = "vcorr_tiny:cards/tiny.yaml"
-    configs = "vcorr_tiny:pipe"
+    `VCORR_TINY_NETWORKS` names a folder of other networks (`vcorr_tiny.network_folder`).
+    """
+
+    card = card_reference()
+    configs = configs_reference()
 
     def locate(self, weights: str) -> WeightsSource:
         """Returns the packaged folder for "hub" and for its own training seed, and a folder for every other seed.
@@ -30,13 +34,14 @@ class Tiny(CogVideoX):
         seed = seeds.read_seed(weights) if weights.startswith(seeds.PREFIX) else None
         if weights != "hub" and seed is None:
             return super().locate(weights)
-        if not seeds.PIPELINE.is_dir():
+        networks = find_networks()
+        if not networks.pipeline.is_dir():
             raise _without_weights()
-        if seed not in (None, seeds.SHIPPED):
+        if seed not in (None, networks.facts.shipped):
             folder = seeds.find_pipeline(seed)
             return WeightsSource("embedded", f"embedded:seed-{seed}:{folder_identity(folder)}", folder)
-        check_pipeline_folder(seeds.PIPELINE, self.pipeline_class)
-        return WeightsSource("embedded", f"embedded:{folder_identity(seeds.PIPELINE)}", seeds.PIPELINE)
+        check_pipeline_folder(networks.pipeline, self.pipeline_class)
+        return WeightsSource("embedded", f"embedded:{folder_identity(networks.pipeline)}", networks.pipeline)
 
     def build(self, seed: int) -> Any:
         """Returns a pipeline with random networks, text encoder included.
@@ -77,16 +82,17 @@ class TinyUntrained(Tiny):
                 hint="Leave --weights out, choose a seed with --weights random:SEED, or take --model tiny.",
             )
         seed = 0 if weights == "hub" else random_seed(weights)
-        if not (seeds.PIPELINE / "vae").is_dir():
+        autoencoder = find_networks().pipeline / "vae"
+        if not autoencoder.is_dir():
             raise _without_weights()
-        return WeightsSource("random", f"random:{seed}+vae:{folder_identity(seeds.PIPELINE / 'vae')}", seed=seed)
+        return WeightsSource("random", f"random:{seed}+vae:{folder_identity(autoencoder)}", seed=seed)
 
     def build(self, seed: int) -> Any:
         """Returns a pipeline of random networks and the trained autoencoder."""
         from diffusers import AutoencoderKLCogVideoX
 
         pipe = super().build(seed)
-        folder = seeds.PIPELINE / "vae"
+        folder = find_networks().pipeline / "vae"
         vae = AutoencoderKLCogVideoX.from_pretrained(folder, local_files_only=True)
         pipe.register_modules(vae=vae.eval())
         return pipe
@@ -98,7 +104,7 @@ def _read_channels() -> tuple[int, ...]:
     Random networks have the sizes of the packaged ones. The random denoiser also depends on them, because it is drawn
     after the autoencoder.
     """
-    path = seeds.PIPELINE / "vae" / "config.json"
+    path = find_networks().pipeline / "vae" / "config.json"
     if not path.is_file():
         return ()
     widths: list[int] = json.loads(path.read_text(encoding="utf-8"))["block_out_channels"]

@@ -19,9 +19,9 @@ from typing import Any
 
 from vcorr.bench.tracker_errors import TrackerReport, evaluate
 from vcorr.bench.trackers import open_dataset, open_tracker
-from vcorr_tiny import seeds
 from vcorr_tiny.command_runs import end
 from vcorr_tiny.finding_tables import table
+from vcorr_tiny.network_folder import SEEDS, find_networks
 from vcorr_tiny.pieces import PLACES, Place
 from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.training.choice import find_best_layer
@@ -94,8 +94,9 @@ class Record:
 
 def read_records() -> Iterator[Record]:
     """Yields the records of all seeds that have an evaluation per kind of clips."""
-    for seed in seeds.SEEDS:
-        folder = RECORDS if seed == seeds.SHIPPED else seeds.FOLDER / str(seed)
+    networks = find_networks()
+    for seed in SEEDS:
+        folder = RECORDS if seed == networks.facts.shipped else networks.seeds / str(seed)
         path = folder / "evaluation.json"
         evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if "loss" in evaluation.get("matching", {}).get("easy", {}):
@@ -119,7 +120,7 @@ def seed_table(records: Sequence[Record]) -> str:
         trained = record.last.get("dit", {})
         time = [str(trained.get("step", "–")), f"{trained['seconds']:.0f}" if "seconds" in trained else "–"]
         losses = [f"{fmean(each['loss'].values()):.4f}" for each in found]
-        name = f"{record.seed} (in the package)" if record.seed == seeds.SHIPPED else str(record.seed)
+        name = f"{record.seed} (in the package)" if record.seed == find_networks().facts.shipped else str(record.seed)
         lines.append([name, *time, *losses, *(_best_layer(each["query_key"]) for each in found)])
     columns = [f"{what}, {kind}" for what in ("loss", "best layer") for kind in kinds]
     return table(["seed", "steps", "seconds", *columns], lines)
@@ -133,7 +134,8 @@ def _best_layer(by_timestep: Mapping[str, Sequence[float]]) -> str:
 
 def reconstruction_table(records: Sequence[Record]) -> str:
     """Returns the PSNR of the shared autoencoder per kind of validation clips."""
-    shipped = next((record.evaluation for record in records if record.seed == seeds.SHIPPED), {})
+    seed = find_networks().facts.shipped
+    shipped = next((record.evaluation for record in records if record.seed == seed), {})
     kinds = shipped.get("reconstruction", {}).get("kinds", {})
     lines = [[kind, f"{each['psnr']:.1f} dB", f"{each['psnr_first']:.1f} dB"] for kind, each in kinds.items()]
     return table(["validation clips", "all frames", "first frames"], lines) if lines else "Not measured."
@@ -170,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="clips of the trackers (default: all)")
     options = parser.parse_args(arguments)
     records = list(read_records())
-    blocks = {"parts": part_table(seeds.PIPELINE)}
+    blocks = {"parts": part_table(find_networks().pipeline)}
     if records:
         blocks |= {"seeds": seed_table(records), "reconstruction": reconstruction_table(records)}
     trackers = {"tracker-levels": tracker_table(options.limit)} if options.trackers else {}

@@ -18,7 +18,7 @@ from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Command, Work
-from vcorr_tiny.seeds import SEEDS
+from vcorr_tiny.network_folder import SEEDS
 from vcorr_tiny.sprites.level_names import HARD, LEVEL_NAMES
 from vcorr_tiny.task_pool import Task
 

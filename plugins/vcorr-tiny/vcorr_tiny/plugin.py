@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vcorr import DatasetEntry, MetricEntry, ModelEntry, hookimpl
+from vcorr_tiny.network_folder import card_reference, find_networks
 
 SMALL = {"height": 64, "width": 64, "frames": 9}
 """Video size for `vcorr plugin check`; the network keeps its size."""
@@ -12,14 +13,19 @@ SMALL = {"height": 64, "width": 64, "frames": 9}
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """Returns the entries of the embedded model and of its untrained twin."""
+    """Returns the entries of the embedded model and of its untrained twin.
+
+    Raises:
+        MissingError, UsageError: VCORR_TINY_NETWORKS names a folder without networks.
+    """
+    find_networks()
     return [
         ModelEntry(
             name="tiny",
             summary="Embedded CogVideoX of 10 layers, trained on sprites; runs on a CPU, no download.",
             factory="vcorr_tiny.model:Tiny",
             config="vcorr.diffusion:VideoConfig",
-            card="vcorr_tiny:cards/tiny.yaml",
+            card=card_reference(),
             data="sprites",
             check=SMALL,
         ),

@@ -2,7 +2,7 @@
 
 All seeds were trained by one recipe on the latents of one autoencoder. The network of one seed comes with this package.
 A checkout may hold the others in `plugins/vcorr-tiny/training/seeds`, outside the wheel: denoiser and text encoder,
-without the parts that all seeds share.
+without the parts that all seeds share. `VCORR_TINY_NETWORKS` names another folder (`vcorr_tiny.network_folder`).
 
 ``python -m vcorr_tiny.seeds 1 --out FOLDER`` writes a whole pipeline folder, for diffusers alone.
 """
@@ -20,16 +20,10 @@ from pathlib import Path
 from vcorr import MissingError, UsageError, unknown_name
 from vcorr.diffusion import check_pipeline_folder, folder_identity
 from vcorr_tiny.command_runs import end
+from vcorr_tiny.network_folder import SEEDS, find_networks
 
-SEEDS = (0, 1, 2)
-SHIPPED = 0
-"""The seed whose network is in the package."""
 PREFIX = "seed:"
 """The beginning of `--weights seed:N`."""
-PIPELINE = Path(__file__).parent / "pipe"
-"""The pipeline folder that ships with this package."""
-FOLDER = Path(__file__).parent.parent / "training" / "seeds"
-"""The other seeds, a folder each, in a checkout of the repository."""
 OWN_PARTS = ("transformer", "text_encoder")
 """The components of a pipeline that a seed has for itself."""
 _CLASS = "CogVideoXPipeline"
@@ -48,18 +42,18 @@ def read_seed(weights: str) -> int:
 
 
 def find_parts(seed: int) -> Path:
-    """Returns the folder with the components of a seed that is not in the package.
+    """Returns the folder with the components that a seed has for itself.
 
     Raises:
         MissingError: this installation does not have it.
     """
-    folder = FOLDER / str(seed)
+    networks = find_networks()
+    folder, shipped = networks.find_own(seed), networks.facts.shipped
     if not all((folder / part / "config.json").is_file() for part in OWN_PARTS):
         raise MissingError(
-            f"This installation of vcorr-tiny has no network of training seed {seed}. The package holds seed {SHIPPED} "
-            "alone.",
+            f"This installation of vcorr-tiny has no network of training seed {seed}. It would be in {folder}.",
             hint=f"Install vcorr-tiny from a checkout that holds plugins/vcorr-tiny/training/seeds/{seed}, or leave "
-            f"--weights out for seed {SHIPPED}.",
+            f"--weights out for seed {shipped}.",
         )
     return folder
 
@@ -75,7 +69,7 @@ def find_pipeline(seed: int) -> Path:
         UsageError: the folder cannot be made.
     """
     own = find_parts(seed)
-    made = _cache() / f"tiny-seed-{seed}-{folder_identity(own)}-{folder_identity(PIPELINE)}"
+    made = _cache() / f"tiny-seed-{seed}-{folder_identity(own)}-{folder_identity(find_networks().pipeline)}"
     if not made.is_dir():
         join_parts(own, made)
     check_pipeline_folder(made, _CLASS)
@@ -83,7 +77,7 @@ def find_pipeline(seed: int) -> Path:
 
 
 def join_parts(own: Path, out: Path) -> None:
-    """Makes the pipeline folder `out` of the components of a seed, in `own`, and the shared ones of the package.
+    """Makes the pipeline folder `out` of the components of a seed, in `own`, and of the shared ones.
 
     It appears whole: processes that make it at the same time do not disturb each other.
 
@@ -94,7 +88,7 @@ def join_parts(own: Path, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         waiting = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         try:
-            for part in sorted(PIPELINE.iterdir()):
+            for part in sorted(find_networks().pipeline.iterdir()):
                 source = own / part.name if part.name in OWN_PARTS else part
                 _link_tree(source, waiting / part.name)
             _rename_once(waiting, out)
@@ -145,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = read_seed(options.seed)
     if options.out.exists():
         raise UsageError(f"{options.out} exists already.", hint="Name a new folder.")
-    join_parts(PIPELINE if seed == SHIPPED else find_parts(seed), options.out)
+    join_parts(find_parts(seed), options.out)
     sys.stdout.write(f"{options.out}\n")
     return 0
 

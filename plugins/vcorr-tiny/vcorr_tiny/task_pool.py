@@ -16,8 +16,8 @@ from pathlib import Path
 
 from vcorr import MissingError, VcorrError, unknown_name
 from vcorr.diffusion import folder_identity
-from vcorr_tiny import seeds
 from vcorr_tiny.command_runs import Call, Command, Work
+from vcorr_tiny.network_folder import SEEDS, find_networks
 
 JOURNAL = "tasks.jsonl"
 LEFT_OUT = -1
@@ -197,7 +197,8 @@ class Journal:
 
 def _identify_networks() -> tuple[str, ...]:
     """Returns what identifies the networks of all seeds that are there."""
-    folders = [seeds.PIPELINE, *(seeds.FOLDER / str(seed) for seed in seeds.SEEDS)]
+    networks = find_networks()
+    folders = [networks.pipeline, *(networks.seeds / str(seed) for seed in SEEDS)]
     return tuple(folder_identity(folder) for folder in folders if folder.is_dir())
 
 
