@@ -409,6 +409,46 @@ def test_nan_fails_the_clip_and_not_the_run(found, tmp_path, monkeypatch) -> Non
     assert errors[0].startswith("NumericalError: Probe 'qk' returned NaN")
 
 
+FULL = "CUDA out of memory. Tried to allocate 1 TiB. GPU 0 has a total capacity of 80 GiB.\nmore"
+
+
+def test_a_clip_that_does_not_fit_in_memory_fails_alone_and_says_what_takes_less(found, tmp_path, monkeypatch) -> None:
+    import torch
+
+    from vcorr.probes.matching_probes import QueryKey
+
+    read = QueryKey.read_each
+    answers = iter([torch.OutOfMemoryError(FULL)])
+
+    def exhaust(self, *arguments):
+        for error in answers:
+            raise error
+        return read(self, *arguments)
+
+    monkeypatch.setattr(QueryKey, "read_each", exhaust)
+    outcome = run(found, tmp_path, steps="last", layers="0")
+    assert outcome.failed == ("slide-0",)
+    errors = {r["error"] for r in outcome.run.read("scores").to_pylist() if r["status"] == "failed"}
+    assert len(errors) == 1
+    assert "probe 'qk'" in (said := errors.pop())
+    assert "than the device has: CUDA out of memory. Tried to allocate 1 TiB. --offload and --vae-tiling" in said
+
+
+def test_a_model_that_does_not_fit_in_memory_is_no_fault_of_its_plugin(found, tmp_path, monkeypatch) -> None:
+    import torch
+    from support import sliding
+
+    def load(self, *arguments):
+        raise torch.OutOfMemoryError(FULL)
+
+    monkeypatch.setattr(sliding.SlidingModel, "load", load)
+    with pytest.raises(
+        vcorr.UsageError, match=r"needs more memory in load\(\).*Tried to allocate 1 TiB. --offload"
+    ) as raised:
+        run(found, tmp_path, steps="last", layers="0")
+    assert "must be mended" not in str(raised.value)
+
+
 def test_a_full_disk_is_what_the_user_hears_of(found, tmp_path, monkeypatch) -> None:
     import errno
 

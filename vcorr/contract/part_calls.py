@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
 
-from vcorr.contract.errors import PluginError, VcorrError, missing_package
+from vcorr.contract.errors import PluginError, UsageError, VcorrError, missing_package
 
 LONGEST = 300
 """Number of characters of a part's own message, or of a value, that a message of vcorr repeats."""
@@ -79,6 +79,7 @@ class PartName:
         Raises:
             PartFailureError: the part raised something that is no error of vcorr, or ended the process.
             MissingError: the part imports a package that is not installed.
+            UsageError: the device has not enough memory, which is no fault of the part.
             VcorrError: as it was raised, with the name of the part in `raised_by`.
             KeyboardInterrupt: the user interrupted the command.
         """
@@ -105,7 +106,18 @@ class _Calling:
         if isinstance(error, VcorrError):
             error.raised_by = error.raised_by or str(self._part)
             return
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
+            raise _lacks_memory(self._part, self._step, error) from error
         raise PartFailureError(self._part, self._step, describe(error)) from error
+
+
+def _lacks_memory(part: PartName, step: str, error: BaseException) -> UsageError:
+    """Returns the error for a device without enough memory, in one line, because a failed clip keeps only one."""
+    cause = ". ".join(describe(error).split(": ", 1)[-1].split(". ")[:2])  # torch goes on with how much is in use
+    return UsageError(
+        f"{part} needs more memory in {step} than the device has: {cause}. --offload and --vae-tiling take less, and "
+        "so do fewer probes and a smaller size."
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -128,8 +128,8 @@ def add_head(
 ):
     """Adds the dot products of query tokens and of tokens of a frame in one head.
 
-    described: through descriptors (`add_described`). Else near and far are pointers to (A, F, P, d). `tokens` are in the
-    frame `own`, and `columns` in `frame`.
+    described: through descriptors (`add_described`). Else near and far are pointers to (A, F, P, d). `tokens` are in
+    the frame `own`, and `columns` in `frame`.
     """
     if described:
         scores = add_described(
