@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import weakref
 from pathlib import Path
 
 import pyarrow as pa
@@ -126,6 +127,63 @@ def test_a_model_is_loaded_once_for_its_runs(sweep, monkeypatch) -> None:
     )
     assert sweep(swapped, "--reuse", "never").code == 0
     assert loads == ["hub", "random"]
+
+
+def test_a_model_is_freed_before_the_next_one_is_loaded(sweep, monkeypatch) -> None:
+    from support.sliding import SlidingModel
+
+    alive: list[list[str]] = []
+    made: dict[str, weakref.ref] = {}
+    load = SlidingModel.load
+
+    def load_watched(self, device, dtype, weights):
+        alive.append([name for name, model in made.items() if model() is not None])
+        made[weights] = weakref.ref(self)
+        if weights == "broken":
+            raise RuntimeError("this model is a bug")
+        load(self, device, dtype, weights)
+
+    monkeypatch.setattr(SlidingModel, "load", load_watched)
+    ended = sweep(f"model: sliding-model\n{COMMON}matrix: {{weights: [hub, missing, broken, random]}}\n")
+    assert ended.code == 1
+    assert "2 of 4 runs complete" in ended.out
+    assert alive == [[], [], [], []]
+
+
+def test_a_bug_is_listed_and_its_traceback_shown(sweep, monkeypatch) -> None:
+    from vcorr.sweeps import sweep_execution
+
+    execute = sweep_execution.execute
+
+    def break_down(plan, *arguments, **options):
+        if plan.spec.seed == 1:
+            raise ZeroDivisionError("a bug of vcorr")
+        return execute(plan, *arguments, **options)
+
+    monkeypatch.setattr(sweep_execution, "execute", break_down)
+    ended = sweep(f"model: sliding-model\n{COMMON}seed: [1, 2]\n")
+    assert ended.code == 1
+    assert "Failed: run 1 (seed 1): ZeroDivisionError: a bug of vcorr." in ended.out
+    assert "Traceback" in ended.err
+    assert "1 of 2 runs complete" in ended.out
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(sweep, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = sweep(GOOD, "--out", "file/runs")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("Error: ")
+
+
+def test_videos_are_drawn_if_the_file_asks_for_them(sweep, tmp_path) -> None:
+    assert sweep(f"model: sliding-model\n{COMMON}save-videos: true\n").code == 0
+    assert len(list((tmp_path / "runs").glob("*/videos/*.mp4"))) == 2
+
+
+def test_results_are_shown_before_a_board_that_cannot_be_built(sweep) -> None:
+    ended = sweep(GOOD, "--reuse", "only", "--board", "site")
+    assert "0 of 2 runs complete" in ended.out
+    assert ended.code != 0
 
 
 def test_flags_override_the_file_for_all_runs(sweep, tmp_path) -> None:

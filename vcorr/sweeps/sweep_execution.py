@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vcorr.analysis.run_findings import read_findings
+from vcorr.contract.errors import VcorrError, first_line
 from vcorr.runner.coordinator import Outcome, Reuse, execute
 from vcorr.runner.events import Events
 from vcorr.runner.plan import Plan
 from vcorr.stats.summary import Findings
+from vcorr.store.atomic_files import make_folder
 from vcorr.sweeps.expansion import SweepRun
 from vcorr.sweeps.sweep_plans import PlannedRun, model_key
 
@@ -22,10 +25,35 @@ Watch = Callable[[SweepRun, Plan], AbstractContextManager[Events]]
 
 
 @dataclass(frozen=True)
+class RunFailure:
+    """Why a run ended early, in words alone: an exception would hold the model, by the frames of its traceback.
+
+    trace: the traceback of what is no error of vcorr, and so a bug; else "".
+    """
+
+    message: str
+    hint: str = ""
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> RunFailure:
+        """Returns the failure for an error."""
+        if isinstance(error, VcorrError):
+            return cls(error.message, error.hint)
+        trace = "".join(traceback.format_exception(error))
+        return cls(f"{type(error).__name__}: {first_line(error)}.", trace=trace)
+
+    @property
+    def text(self) -> str:
+        """The message and the hint."""
+        return f"{self.message}\n{self.hint}".strip()
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """How a run of a sweep ended.
 
-    model, data: the names in its rows. outcome, findings: None if the run ended with an error. error: that error.
+    model, data: the names in its rows. outcome, findings: None if the run ended with an error. failure: that error.
     """
 
     run: SweepRun
@@ -33,7 +61,7 @@ class SweepResult:
     data: str
     outcome: Outcome | None = None
     findings: Findings | None = None
-    error: Exception | None = None
+    failure: RunFailure | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -56,17 +84,22 @@ class SweepExecution:
         In one process, a model stays loaded for the runs that follow and have the same model.
 
         Raises:
+            StoreError: the folder of runs cannot be made.
             InterruptedRunError: the user interrupted a run.
         """
+        if self.reuse is not Reuse.ONLY:
+            make_folder(self.out)
         loaded: Plan | None = None
         while planned:
             one = planned.pop(0)
-            if loaded is not None and not _share_model(one.plan, loaded):
+            if loaded is None or not _share_model(one.plan, loaded):
                 loaded = None
                 gc.collect()  # a network may hold itself in a circle
-            plan = one.plan if loaded is None else one.plan.with_model_of(loaded)
-            result = self._run(one.run, plan)
-            loaded = plan if result.error is None else None
+            else:
+                one = replace(one, plan=one.plan.with_model_of(loaded))
+            result = self._run(one.run, one.plan)
+            loaded = one.plan if result.failure is None else None
+            del one
             yield result
 
     def _run(self, one: SweepRun, plan: Plan) -> SweepResult:
@@ -81,7 +114,7 @@ class SweepExecution:
                 draw_best(plan, outcome.run, read.found, read.lower)
             return SweepResult(**named, outcome=outcome, findings=read.found)
         except Exception as error:  # whatever ends one run must not end the others
-            return SweepResult(**named, error=error)
+            return SweepResult(**named, failure=RunFailure.of(error))
 
 
 def _share_model(plan: Plan, loaded: Plan) -> bool:

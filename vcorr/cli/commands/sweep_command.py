@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.board_command import build_board
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
-from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, VcorrError
+from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, VcorrError
 
 if TYPE_CHECKING:
     from vcorr.runner.events import Events
@@ -81,14 +80,17 @@ def sweep(
     """
     given = {name: value or None if isinstance(value, bool) else value for name, value in flags.items()}
     may_answer = not dry_run and reuse != "never"
-    log = _open_log(trackio)
+    log = None if dry_run else _open_log(trackio)
     planned = _plan(file, given, assignments, dry=dry_run, out=out if may_answer else None)
     if dry_run:
         return _say_estimate(planned, file, out, as_json)
     began = time.monotonic()
     results = _execute(planned, _Watch(len(planned), log), out, reuse)
-    site = None if board is None else build_board([out], board)[0]
-    _say_results(results, file, out, site, time.monotonic() - began, as_json)
+    seconds = time.monotonic() - began
+    site, fault = (None, None) if board is None else _try_board(out, board)
+    _say_results(results, file, out, site, seconds, as_json)
+    if fault is not None:
+        raise fault
     return EXIT_OK if all(result.is_whole for result in results) else EXIT_SOME_FAILED
 
 
@@ -96,6 +98,8 @@ def _open_log(project: str | None) -> TrackioLog | None:
     """Returns the log to a project of trackio; None without one. Raises MissingError if trackio is not installed."""
     if project is None:
         return None
+    if not project.strip():
+        raise UsageError("--trackio is empty.", hint="Give the name of a project, or leave it out.")
     from vcorr.sweeps.trackio_log import TrackioLog
 
     return TrackioLog(project)
@@ -137,10 +141,8 @@ class _Watch:
 
         if self._log is not None:
             self._log.end(result)
-        if result.error is not None:
-            known = isinstance(result.error, VcorrError)
-            text = str(result.error) if known else "".join(traceback.format_exception(result.error))
-            say(f"Run {result.run.number} failed: {text}", stderr=True)
+        if result.failure is not None:
+            say(f"Run {result.run.number} failed: {result.failure.trace or result.failure.text}", stderr=True)
 
     def close(self) -> None:
         """Ends the log of a run that was interrupted."""
@@ -164,6 +166,14 @@ def _execute(planned: list[PlannedRun], watch: _Watch, out: Path, reuse: str) ->
         finally:
             watch.close()
     return results
+
+
+def _try_board(out: Path, site: Path) -> tuple[Path | None, VcorrError | None]:
+    """Returns the first page of the board, or the error that it met: the results are printed before it."""
+    try:
+        return build_board([out], site)[0], None
+    except VcorrError as error:
+        return None, error
 
 
 def _say_estimate(planned: list[PlannedRun], file: Path, out: Path, as_json: bool) -> int:

@@ -13,7 +13,6 @@ from vcorr.cli.views.render import scores_dict
 from vcorr.cli.views.site_tables import best_cells, warn_random
 from vcorr.cli.views.table_width import Column, fit_table
 from vcorr.cli.views.terminal import DASH, cell, console, duration, say, size
-from vcorr.contract.errors import VcorrError, first_line
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.contract.visible_text import escape
@@ -92,7 +91,7 @@ def _rows(result: SweepResult) -> Iterator[dict[str, Text | str]]:
     }
     if result.outcome is not None:
         row["folder"] = cell(result.outcome.run.run_id)
-    if result.error is not None:
+    if result.failure is not None:
         row["skill"] = cell("failed", style="red")
     if not _best(result):
         yield row
@@ -110,8 +109,8 @@ def _say_failures(results: Sequence[SweepResult]) -> Iterator[Text]:
     """Yields a line per run that failed, wholly or in some clips."""
     for result in results:
         run = f"run {result.run.number} ({result.run.label})"
-        if result.error is not None:
-            yield cell(f"Failed: {run}: ", style="red") + Text(escape(_say_error(result.error)))
+        if result.failure is not None:
+            yield cell(f"Failed: {run}: ", style="red") + Text(escape(result.failure.text))
         elif result.outcome is not None and result.outcome.failed:
             failed = result.outcome.failed
             count = f"{len(failed)} of {say_count(result.outcome.clips, 'clip')}"
@@ -122,12 +121,6 @@ def _say_failures(results: Sequence[SweepResult]) -> Iterator[Text]:
 
 
 _CLIPS_NAMED = 3
-
-
-def _say_error(error: Exception) -> str:
-    if isinstance(error, VcorrError):
-        return f"{error.message}\n{error.hint}".strip()
-    return f"{type(error).__name__}: {first_line(error)}."
 
 
 def results_dict(
@@ -148,7 +141,7 @@ def _result_dict(result: SweepResult) -> dict[str, Any]:
     done, found = result.outcome, result.findings
     facts = {**_name(result.run), "model": result.model, "data": result.data}
     if done is None or found is None:
-        return {**facts, "status": "failed", "error": _say_error(result.error) if result.error else ""}
+        return {**facts, "status": "failed", "error": "" if result.failure is None else result.failure.text}
     return {
         **facts,
         "run": done.run.run_id,
