@@ -43,6 +43,8 @@ class RunSettings:
             published code of DiffTrack tracks TAP-Vid videos so. At the default it is no part of fingerprints.
         guidance: steers sampling in mode generate, in addition to classifier-free guidance; None for none. It is no
             part of the settings in fingerprints, because its entry and its options identify it.
+        keep_latents: latents of a video are kept in files between runs. This changes no number, and is no part of
+            fingerprints.
         noise_batch: the most steps whose noise levels share a forward pass in mode renoise, as rows of its batch. More
             than 1 can change the rounding. At the default it is no part of fingerprints.
     """
@@ -54,6 +56,7 @@ class RunSettings:
     cfg: float | None = None
     add_noise: bool = option(True, "False: latents without the noise of the step.", later=True)
     guidance: Guidance | None = option(None, "Steers sampling in mode generate.", later=True)
+    keep_latents: bool = option(False, "Latents are kept in files between runs.", later=True)
     noise_batch: int = option(1, "Steps that share a pass in mode renoise.", least=1, later=True)
 
 

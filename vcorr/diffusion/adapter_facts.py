@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -108,6 +108,7 @@ class AdapterFacts(VideoModelBase, Generic[C]):
         self._borrowed: FirstPasses | None = None
         self._stills: StillLatents | None = None
         self._kept: KeptInputs | None = None
+        self._loaded: tuple[str, Hashable] | None = None
         self._folder_scheduler: Mapping[str, Any] = {}
         self.config = self._with_video_size(config)
         self.accelerators = read_accelerators(config.accelerate)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vcorr.capture.latent_tokens import LatentReading
+    from vcorr.diffusion.latent_files import LatentFiles
 
 _LATENT_CHANNELS = ("latent_channels", "z_dim")
 """Names that autoencoders of diffusers use for the number of channels of their latents."""
@@ -48,6 +49,21 @@ class AdapterLatents(AdapterLayout[C]):
 
         self._stills = self._stills or StillLatents()
         return self._stills.encode(video, self.encode)
+
+    def latent_files(self) -> LatentFiles | None:
+        """Returns the files that keep latents between runs.
+
+        None if the weights are random or were not loaded by `load`, or if the autoencoder's were changed since.
+        """
+        from vcorr.diffusion.kept_inputs import autoencoder_writes
+        from vcorr.diffusion.latent_files import LatentFiles, device_facts
+        from vcorr.store.home import home_folder
+
+        if self._loaded is None or autoencoder_writes(self.pipe) != self._loaded[1]:
+            return None
+        adapter = f"{type(self).__module__}.{type(self).__qualname__}"
+        facts = {"weights": self._loaded[0], "adapter": adapter, "device": device_facts(self.device)}
+        return LatentFiles(home_folder() / "latents", facts)
 
     def decode_clip(self, clip: Clip, latents: Tensor) -> NDArray[np.uint8]:
         """Inverts `encode_clip`, for mode `invert`: (1, C, F, h, w) to the T frames of the clip's video."""

@@ -92,6 +92,7 @@ class AdapterLoading(AdapterLayout[C]):
                 work with this pipeline.
         """
         source = self.locate(weights)
+        from vcorr.diffusion.kept_inputs import autoencoder_writes
         from vcorr.diffusion.loading import torch_dtype
         from vcorr.diffusion.lora import merge_lora
         from vcorr.diffusion.lora_files import lora_file
@@ -116,6 +117,8 @@ class AdapterLoading(AdapterLayout[C]):
                 merge_lora(self._pipe, files)
             self.accelerators.apply(self._whole)
             apply_options(self._pipe, self.config, device)
+            # random weights depend on the sizes of all networks, which their identity does not say
+            self._loaded = (source.identity, autoencoder_writes(self._pipe)) if source.folder is not None else None
         except BaseException:
             self._pipe = None
             raise
@@ -155,7 +158,7 @@ class AdapterLoading(AdapterLayout[C]):
 
     def _forget(self) -> None:
         """Drops what was computed with an earlier pipeline."""
-        self._borrowed = self._stills = self._kept = None
+        self._borrowed = self._stills = self._kept = self._loaded = None
 
     def _load_pipeline(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
         from vcorr.diffusion.random_weights import random_pipeline

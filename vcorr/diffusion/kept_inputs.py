@@ -15,7 +15,7 @@ import hashlib
 import inspect
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -25,6 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+
+from vcorr.diffusion.latent_files import LatentFiles
 
 MOST_PROMPTS = 64
 """Number of embedded prompts that are kept: 118 MB of CogVideoX's 226 x 4096 embeddings in bfloat16."""
@@ -45,6 +47,7 @@ class KeptInputs:
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.embedded = self.encoded = 0
+        self._files: LatentFiles | None = None
         self._most_bytes = most_bytes
         self._prompts: OrderedDict[Hashable, Any] = OrderedDict()
         self._latents: OrderedDict[Hashable, tuple[Tensor, torch.device]] = OrderedDict()
@@ -116,15 +119,50 @@ class KeptInputs:
         """
         if torch.is_grad_enabled():
             return self._encode(video, encode)
-        scheduler = getattr(getattr(pipe, "scheduler", None), "config", {})
-        networks = [state_of(name, module) for name, module in _networks(pipe) if name == _AUTOENCODER]
-        key = (content_of(video), device, repr(dict(scheduler)), *networks)
+        units = repr(dict(getattr(getattr(pipe, "scheduler", None), "config", {})))
+        networks = [(name, module) for name, module in _networks(pipe) if name == _AUTOENCODER]
+        key = (content_of(video), device, units, *(state_of(name, module) for name, module in networks))
         found = self._latents.pop(key, None)
-        made = self._encode(video, encode) if found is None else found[0].to(found[1], copy=True)
-        self._latents[key] = found or (made.to("cpu", copy=True), made.device)
+        if found is None:
+            made = self._read_or_encode(video, units, device, networks, encode)
+            found = made.to("cpu", copy=True), made.device
+        else:
+            made = found[0].to(found[1], copy=True)
+        self._latents[key] = found
         while sum(kept.nbytes for kept, _ in self._latents.values()) > self._most_bytes:
             self._latents.popitem(last=False)
         return made
+
+    @contextmanager
+    def on_disk(self, files: LatentFiles | None) -> Iterator[None]:
+        """Reads latents from files and writes them there while the block runs; None for memory alone."""
+        before, self._files = self._files, files
+        try:
+            yield
+        finally:
+            self._files = before
+
+    def _read_or_encode(
+        self,
+        video: NDArray[np.uint8],
+        units: str,
+        device: str,
+        networks: Sequence[tuple[str, nn.Module]],
+        encode: Callable[[NDArray[np.uint8]], Tensor],
+    ) -> Tensor:
+        if self._files is None:
+            return self._encode(video, encode)
+        autoencoder = [
+            [type(module).__qualname__, repr(dict(getattr(module, "config", {}))), *map(repr, _settings_of(module))]
+            for _, module in networks
+        ]
+        dtypes = sorted({str(one.dtype) for _, module in networks for one in module.parameters()})
+        facts = {"video": content_of(video).hex(), "units": units, "vae": autoencoder, "dtypes": dtypes}
+        found = self._files.read(facts, device)
+        if found is None:
+            found = self._encode(video, encode)
+            self._files.write(facts, found)
+        return found
 
     def _encode(self, video: NDArray[np.uint8], encode: Callable[[NDArray[np.uint8]], Tensor]) -> Tensor:
         self.encoded += 1
@@ -143,9 +181,20 @@ def content_of(video: NDArray[np.uint8]) -> bytes:
 
 def state_of(name: str, module: nn.Module) -> Hashable:
     """Returns what changes with the weights of a network, their dtype, and settings such as the autoencoder's tiles."""
-    tensors = tuple((id(one), one.dtype, _writes(one)) for one in chain(module.parameters(), module.buffers()))
-    settings = tuple((key, value) for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN))
-    return name, weakref.ref(module), tensors, settings
+    return name, weakref.ref(module), _tensors_of(module), _settings_of(module)
+
+
+def autoencoder_writes(pipe: Any) -> Hashable:
+    """Returns what changes with the weights of a pipeline's autoencoder and their dtype."""
+    return tuple(_tensors_of(module) for name, module in _networks(pipe) if name == _AUTOENCODER)
+
+
+def _tensors_of(module: nn.Module) -> Hashable:
+    return tuple((id(one), one.dtype, _writes(one)) for one in chain(module.parameters(), module.buffers()))
+
+
+def _settings_of(module: nn.Module) -> tuple[tuple[str, Any], ...]:
+    return tuple((key, value) for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN))
 
 
 def _writes(tensor: Tensor) -> int:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from vcorr.capture.latent_tokens import LatentReading
     from vcorr.capture.recorder import Recorder
     from vcorr.diffusion.borrowed import Passes
+    from vcorr.diffusion.kept_inputs import KeptInputs
+    from vcorr.diffusion.latent_files import LatentFiles
     from vcorr.diffusion.schedule import NoiseSchedule
 
 
@@ -85,7 +87,12 @@ class _Model(Protocol):
 
     def guidance(self, strength: float) -> Mapping[str, float]: ...
 
+    @property
+    def kept_inputs(self) -> KeptInputs: ...
+
     def keeping_prompts(self) -> AbstractContextManager[None]: ...
+
+    def latent_files(self) -> LatentFiles | None: ...
 
     def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule: ...
 
@@ -106,7 +113,8 @@ def run_mode(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
     if mode.makes_video:
         return _generate(model, clip, settings, recorder)
     read = _invert if isinstance(mode, Invert) else _renoise
-    with torch.no_grad():
+    files = model.latent_files() if settings.keep_latents else None
+    with torch.no_grad(), model.kept_inputs.on_disk(files):
         read(model, clip, settings, recorder)
     model.pipe.maybe_free_model_hooks()
     return None

@@ -118,7 +118,8 @@ class Plan:
 
     def settings_for(self, clip_id: str) -> RunSettings:
         """Returns the settings with which the model runs on a clip, with the guidance of the run."""
-        return replace(self.selection.settings_for(clip_id), guidance=self.live.guidance)
+        settings = self.selection.settings_for(clip_id)
+        return replace(settings, guidance=self.live.guidance, keep_latents=self.spec.keep_latents)
 
     def lacks(self, *kinds: str) -> bool:
         """Returns whether something of one of these kinds is missing, such as "weights" or "data"."""

@@ -17,13 +17,14 @@ RESCORED = "rescored"
 """Key of run.json: the words of the `vcorr score` command that scored the run last, if one did."""
 _SWITCHES = ("offload", "vae_tiling", "save_videos")
 _BY_SET = (
-    *("num_steps", "noise_draw", "noise_batch", "metrics", "tracker", "variant"),
+    *("num_steps", "noise_draw", "noise_batch", "keep_latents", "metrics", "tracker", "variant"),
     *("task", "preset", "from_run", "guidance"),
 )
 """Fields of the spec that have no flag of `vcorr run`."""
 _FLAG_NAMES = {"from_run": "from"}
 _LATER = {
-    name: getattr(RunSpec(), name) for name in ("task", "preset", "from_run", "guidance", "workers", "noise_batch")
+    name: getattr(RunSpec(), name)
+    for name in ("task", "preset", "from_run", "guidance", "workers", "noise_batch", "keep_latents")
 }
 """Fields that records of earlier versions lack, with what those versions did."""
 

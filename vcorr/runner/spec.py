@@ -68,6 +68,7 @@ class RunSpec:
     weights: str = "hub"
     offload: bool = False
     vae_tiling: bool = False
+    keep_latents: bool = False
     metrics: str = ""
     tracker: str | None = None
     save_videos: bool = False

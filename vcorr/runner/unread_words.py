@@ -10,7 +10,18 @@ from vcorr.runner.spec import COMPONENTS, RunSpec
 _OF_SITES = {"probe": "--probe", "layers": "--layers", "steps": "--steps", "from_run": "--from", "preset": "--preset"}
 _OF_MODELS = ("mode", "variant")
 _OF_RUNS = (
-    *("data", "limit", "prompt", "metrics", "noise_draw", "save_videos", "executor", "workers", "noise_batch"),
+    *(
+        "data",
+        "limit",
+        "prompt",
+        "metrics",
+        "noise_draw",
+        "save_videos",
+        "executor",
+        "workers",
+        "noise_batch",
+        "keep_latents",
+    ),
     *_OF_MODELS,
 )
 

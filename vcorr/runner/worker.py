@@ -138,6 +138,7 @@ def _facts_of_predictions(plan: Plan) -> dict[str, Any]:
         executor=RunSpec.executor,
         workers=RunSpec.workers,
         save_videos=RunSpec.save_videos,
+        keep_latents=RunSpec.keep_latents,
         options=options,
     )
     return {**predict_facts(plan), **storable({"spec": plain(spec)})}
