@@ -13,7 +13,7 @@ from support import kernel_cases as cases
 from support.kernel_cases import SIZES, Case, correlate
 
 from vcorr.contract.variants import CORRECTED, Switches
-from vcorr.functional import match, match_features
+from vcorr.functional import match, match_features, matching
 from vcorr.functional.matching import Reading, match_readings
 from vcorr.functional.query_points import locate_queries
 from vcorr.kernels.kernel_choice import use_kernels
@@ -101,6 +101,24 @@ def test_features_by_raw_products(sign):
     f[1:] *= sign  # -1: every product is negative
     expected = match_features(f, case.grid, case.points)
     assert torch.equal(fuse(match_features, f, case.grid, case.points), expected)
+
+
+@pytest.mark.parametrize(("width", "layout"), [(8, "heads first"), (17, "heads first"), (8, "heads last")])
+def test_features_of_several_heads_are_read_where_they_lie(width, layout, monkeypatch):
+    case = Case.draw(seed=14, heads=3, frames=3, rows=5, cols=8, width=width, points=6, layout=layout)
+    points = locate_queries(case.grid, case.points, "cpu")
+    expected = match_features(matching.join_heads(case.q), case.grid, case.points)
+    assert torch.equal(matching.match_joined_heads(case.q, case.grid, points), expected)
+    monkeypatch.setattr(matching, "join_heads", lambda out: pytest.fail("the heads were copied"))
+    torch.testing.assert_close(fuse(matching.match_joined_heads, case.q, case.grid, points), expected)
+
+
+def test_features_of_several_heads_stay_plain_under_difftrack():
+    case = Case.draw(seed=15, heads=2, frames=2, rows=3, cols=4, width=8, points=4)
+    points = locate_queries(case.grid, case.points, "cpu", variant="difftrack")
+    expected = match_features(matching.join_heads(case.q), case.grid, case.points, variant="difftrack")
+    got = fuse(matching.match_joined_heads, case.q, case.grid, points, variant="difftrack")
+    assert torch.equal(got, expected)
 
 
 @pytest.mark.parametrize("function", ["softmax", "products"])

@@ -140,6 +140,32 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, var
     return to_positions(offsets, points)
 
 
+def match_joined_heads(out: Tensor, grid: TokenGrid, points: QueryTokens, *, variant: Variant = "corrected") -> Tensor:
+    """Computes `match_feature_tokens` of features whose heads lie side by side; does not wait for the device.
+
+    Products add up over heads, so the fused kernels read the heads where they lie. Plain torch copies them together.
+
+    out: (H, F, h, w, d).
+
+    Raises:
+        UsageError: out does not fit the grid.
+    """
+    check_tokens("out", out, grid)
+    if not switches_of(variant).second_softmax:
+        costs = Costs(out, out, points, symmetric=False, scale=1.0, softmax=False)
+        offsets = torch.zeros(len(points.tokens), grid.frames, 2, dtype=torch.float32, device=out.device)
+        landing = make_landing(grid, points, 0, out.device)
+        with plain_precision(out.device):
+            if fuse_offsets(costs, landing, offsets, each=False, with_mean=True):
+                return to_positions(offsets, points)
+    return match_feature_tokens(join_heads(out), grid, points, variant=variant)
+
+
+def join_heads(out: Tensor) -> Tensor:
+    """Reshapes (H, F, h, w, d) to features (F, h, w, H*d), the heads side by side."""
+    return out.permute(1, 2, 3, 0, 4).flatten(3)
+
+
 def choose_heads(heads: Heads, count: int) -> tuple[int, ...]:
     """Returns the indices, among `count` heads, of the heads that `heads` ("mean", "each", an int or ints) means.
 

@@ -69,8 +69,11 @@ def cost_kernel(
     at_column = reverse + job * columns + column
     at_best = best + row.to(tl.int64) * jobs + job
     total = tl.zeros((block_rows, block_columns), tl.float32)
+    summed: tl.constexpr = not softmax and not each  # products of heads add up in place
     for head in range(heads):
         cost = tl.zeros((block_rows, block_columns), tl.float32)
+        if summed:
+            cost = total
         cost = add_head(
             cost, q_rows, k, head, mine, frame, picked, column, top, first, q_head, q_frame, q_token, k_head, k_frame,
             k_token, width, described, block_rows, block_columns, step, whole, even, widen,
@@ -90,7 +93,10 @@ def cost_kernel(
         if each:
             keep_best(cost, first, columns, at_best, row_ok, block_columns, described)
             at_best += best_head
-        total += cost
+        if summed:
+            total = cost
+        else:
+            total += cost
         at_row += jobs * rows
         at_column += jobs * columns
     if symmetric and not each and not same:

@@ -20,7 +20,7 @@ from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import Switches
 from vcorr.probes import tensor_functions as on_tensors
 from vcorr.probes.heads import Heads
-from vcorr.probes.matching_probes import SoftmaxMatch, side_by_side, take_heads
+from vcorr.probes.matching_probes import SoftmaxMatch, take_heads
 from vcorr.probes.probe_options import CosineConfig, refuse
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class FeatureCosineToken(CosineMatch):
         points, chosen = on_tensors.query_points(queries), self._heads.chosen
         out = take_heads(capture.out, chosen) if chosen else capture.out
         found: list[ByHead] = [
-            {self._heads.column: xy} for xy in self._match_token(side_by_side(out), capture, points, variants)
+            {self._heads.column: xy} for xy in self._match_token(on_tensors.join_heads(out), capture, points, variants)
         ]
         if self._heads.each:
             vectors = on_tensors.unit_vectors(out)
@@ -112,7 +112,7 @@ class FeatureCosineToken(CosineMatch):
             UsageError: a chosen head does not exist.
         """
         out = take_heads(capture.out, self._heads.chosen) if self._heads.chosen else capture.out
-        return self._token_costs(side_by_side(out), capture, variant, self._heads.column)
+        return self._token_costs(on_tensors.join_heads(out), capture, variant, self._heads.column)
 
 
 class HiddenCosine(CosineMatch):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vcorr.capture.captures import Capture
+    from vcorr.contract.geometry import TokenGrid
     from vcorr.functional.query_points import QueryPoints
 
     ByHead = dict[int, Tensor]
@@ -232,11 +233,15 @@ class Feature(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        features, points = self._features(capture.out), on_tensors.query_points(queries)
-        return [
-            {head: on_tensors.match_features(f, capture.grid, points, variant=variant) for head, f in features.items()}
-            for variant in variants
-        ]
+        out, points = self._chosen(capture.out), on_tensors.query_points(queries)
+        return [self._read(out, capture.grid, points, variant) for variant in variants]
+
+    def _read(self, out: Tensor, grid: TokenGrid, points: QueryPoints, variant: Switches) -> ByHead:
+        located = points.locate(grid, out.device, variant)
+        found = {self._heads.column: on_tensors.match_joined_heads(out, grid, located, variant=variant)}
+        for head, f in enumerate(out if self._heads.each else ()):
+            found[head] = on_tensors.match_features(f, grid, points, variant=variant)
+        return found
 
     def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
         """Returns the features and how they match; see `vcorr.ProbeBase`.
@@ -244,15 +249,13 @@ class Feature(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        features = self._features(capture.out)[self._heads.column][None]
+        features = on_tensors.join_heads(self._chosen(capture.out))[None]
         return on_tensors.MatchedTokens(
             features, features, 1.0, symmetric=False, variant=variant, head=self._heads.column
         )
 
-    def _features(self, out: Tensor) -> dict[int, Tensor]:
-        if self._heads.chosen:
-            return {self._heads.column: side_by_side(take_heads(out, self._heads.chosen))}
-        return {HEAD_MEAN: side_by_side(out), **(dict(enumerate(out)) if self._heads.each else {})}
+    def _chosen(self, out: Tensor) -> Tensor:
+        return take_heads(out, self._heads.chosen) if self._heads.chosen else out
 
 
 class Hidden(BuiltinProbe):
@@ -326,8 +329,3 @@ def _by_head(positions: Tensor, heads: Heads) -> ByHead:
     if heads.each:
         return {HEAD_MEAN: positions[-1], **dict(enumerate(positions[:-1]))}
     return {heads.column: positions}
-
-
-def side_by_side(out: Tensor) -> Tensor:
-    """Reshapes (H, F, h, w, d) to features (F, h, w, H*d)."""
-    return out.permute(1, 2, 3, 0, 4).flatten(3)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vcorr.functional.api import match_features
     from vcorr.functional.attention import attention_token_rows, locate_rows, weigh_tokens
     from vcorr.functional.cosines import unit_vectors
-    from vcorr.functional.matching import Reading, match_readings
+    from vcorr.functional.matching import Reading, join_heads, match_joined_heads, match_readings
     from vcorr.functional.nearest_tokens import match_nearest
     from vcorr.functional.query_points import query_points, upload
     from vcorr.functional.token_costs import MatchedTokens, NearestTokens
@@ -25,7 +25,7 @@ else:
             "vcorr.functional.api": "match_features",
             "vcorr.functional.attention": "attention_token_rows locate_rows weigh_tokens",
             "vcorr.functional.cosines": "unit_vectors",
-            "vcorr.functional.matching": "Reading match_readings",
+            "vcorr.functional.matching": "Reading join_heads match_joined_heads match_readings",
             "vcorr.functional.nearest_tokens": "match_nearest",
             "vcorr.functional.query_points": "query_points upload",
             "vcorr.functional.token_costs": "MatchedTokens NearestTokens",
@@ -38,8 +38,10 @@ __all__ = [
     "NearestTokens",
     "Reading",
     "attention_token_rows",
+    "join_heads",
     "locate_rows",
     "match_features",
+    "match_joined_heads",
     "match_nearest",
     "match_readings",
     "query_points",
