@@ -8,6 +8,8 @@ import torch
 from vcorr.contract.errors import UsageError
 from vcorr.contract.variants import CORRECTED, DIFFTRACK_TAPVID
 from vcorr.functional.token_costs import MatchedTokens, NearestTokens, join_costs
+from vcorr.kernels.kernel_choice import use_kernels
+from vcorr.kernels.paths_used import forget_paths, paths_used
 
 HEADS, FRAMES, ROWS, COLS, WIDTH = 3, 2, 2, 4, 5
 
@@ -37,6 +39,29 @@ def test_logits_of_layers_add_up(variant):
     if variant.second_softmax:  # the published code divides by the number of descriptors before it
         expected = expected / 3
     torch.testing.assert_close(joined.rows(tokens, source=0, target=1), expected)
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 2), (2, 0), (1, 2)])
+@pytest.mark.parametrize("width", [4, 5], ids=["descriptors", "pointers"])
+def test_fused_rows_equal_plain_ones(source, target, width):
+    generator = torch.Generator().manual_seed(7)
+    q, k = (torch.randn(2, 3, 5, 7, width, generator=generator) for _ in range(2))
+    tokens = torch.tensor([30, 0, 12])
+    for costs in (MatchedTokens.of(q, k), MatchedTokens.of(q, k, symmetric=False, heads=(1,)), MatchedTokens.of(k, k)):
+        expected = costs.rows(tokens, source=source, target=target)
+        forget_paths()
+        with use_kernels("fused"):
+            torch.testing.assert_close(costs.rows(tokens, source=source, target=target), expected)
+        assert paths_used() == {"fused"}
+
+
+def test_a_second_softmax_and_a_frame_with_itself_stay_plain():
+    q, k, tokens = draw(0), draw(1), torch.arange(ROWS * COLS)
+    for variant, target in ((DIFFTRACK_TAPVID, 1), (CORRECTED, 0)):
+        costs = MatchedTokens.of(q, k, variant=variant)
+        expected = costs.rows(tokens, source=0, target=target)
+        with use_kernels("fused"):
+            assert torch.equal(costs.rows(tokens, source=0, target=target), expected)
 
 
 def test_one_layer_is_itself_and_tokens_that_match_themselves_stay_so():

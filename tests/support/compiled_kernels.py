@@ -72,6 +72,10 @@ class Program:
                 tokens, step = self.constants[DESCRIBED[name]], self.constants["step"]
                 signature[name] = f"tensordesc<{self.dtype}[1, 1, {tokens}, {step}]>"
                 continue
+            if name == "best" and self.constants.get("written"):
+                signature[name] = "*fp32"
+                attributes[(index,)] = [["tt.divisibility", 16]]
+                continue
             number = "fp32" if name == "scale" else "i32"
             signature[name] = (POINTERS[name] or f"*{self.dtype}") if name in POINTERS else number
             if name in POINTERS or name.endswith(("_head", "_frame", "_token", "width")):
@@ -105,6 +109,8 @@ def list_programs(dtype: str, width: int, arch: int, every: bool) -> Iterator[Pr
             arguments = choose_tilings(tilings, widen)[0].arguments(width, widen)
             warps, stages = arguments.pop("num_warps"), arguments.pop("num_stages")
             constants = {**arguments, **chosen, "described": described and not chosen.get("each", False)}
+            if kernel is cost_kernel:
+                constants["written"] = chosen.get("written", False)
             yield Program(kernel, constants, dtype, width, arch, warps, stages)
     block = 1 << (width - 1).bit_length()
     window = {"symmetric": True, "each": True, "near": 32, "block": block, "even": width == block}
@@ -123,7 +129,9 @@ def _list_constants(every: bool) -> Iterator[tuple[Any, dict[str, bool]]]:
         yield sum_kernel, {"moving_left": True, "skip": False, "gather": False, "masked": True}
         yield cost_kernel, {"softmax": True, "symmetric": True, "same": True, "each": False, "with_mean": True}
         yield cost_kernel, {"softmax": False, "symmetric": False, "same": True, "each": False, "with_mean": True}
-    yield cost_kernel, {"softmax": True, "symmetric": True, "same": False, "each": False, "with_mean": True}
+    mean = {"softmax": True, "symmetric": True, "same": False, "each": False, "with_mean": True}
+    yield cost_kernel, mean
+    yield cost_kernel, {**mean, "written": True}
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from vcorr.kernels.token_matches import (
     place_best,
     read_tokens,
     refine_best,
+    write_rows,
 )
 from vcorr.kernels.token_sums import merge_tokens
 
@@ -85,6 +86,29 @@ def _sum_scores(scores: Scores, costs: Costs) -> Sums:
     if costs.sums.fused is None:
         costs.sums.fused = scores.sum_reverse()
     return Sums(scores.sum_forward(), costs.sums.fused)
+
+
+def fuse_correlation(costs: Costs, target: int) -> Tensor | None:
+    """Computes C of the query tokens with all tokens of one frame, with the fused kernels; None where plain torch must.
+
+    The result is (U, P) float32, the sum over heads and directions. `costs` has no second softmax.
+    """
+    own = costs.points.latent
+    if own == target or not takes(costs.q, costs.k):
+        return None
+    both = slice(min(own, target), max(own, target) + 1, abs(own - target))
+    q = merge_tokens(costs.q)[:, both]
+    k = q if costs.k is costs.q else merge_tokens(costs.k)[:, both]
+    scores = Scores(q, k, costs.points.tokens, int(own > target), costs.scale, costs.softmax, costs.symmetric)
+    try:
+        found = write_rows(scores, _sum_scores(scores, costs))
+    except torch.OutOfMemoryError:
+        raise  # plain torch needs more
+    except Exception as error:  # as in `fuse_offsets`
+        give_up(error, q.device)
+        return None
+    note_path("fused")
+    return found
 
 
 def fuse_rows(

@@ -20,6 +20,7 @@ from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import CORRECTED, Switches
 from vcorr.functional.blocks import plain_precision
 from vcorr.functional.correlation import Costs
+from vcorr.functional.fused_path import fuse_correlation
 from vcorr.functional.matching import Heads, choose_heads, pick_heads, resolve_scale
 from vcorr.functional.nearest_tokens import measure_distances
 from vcorr.functional.published_code import RoundedCosts
@@ -97,9 +98,12 @@ class MatchedTokens:
             if self.variant.second_softmax and self.left.dtype != torch.float32:
                 costs = RoundedCosts(self.left, self.right.to(self.left.dtype), points, self.symmetric, self.scale)
                 return costs.correlation(target, slice(None))
-            plain = Costs(self.left, self.right, points, self.symmetric, self.scale)
-            pieces = [rows for _, _, rows in plain.pieces(target, each=False, with_mean=True)]
-            return torch.cat(pieces) / (len(self.left) * (2 if self.symmetric else 1))
+            costs = Costs(self.left, self.right, points, self.symmetric, self.scale)
+            # only the rounding of plain torch says which of the ties of a second softmax wins
+            found = None if self.variant.second_softmax else fuse_correlation(costs, target)
+            if found is None:
+                found = torch.cat([rows for _, _, rows in costs.pieces(target, each=False, with_mean=True)])
+            return found / (len(self.left) * (2 if self.symmetric else 1))
 
 
 def join_costs(costs: Sequence[TokenCosts]) -> MatchedTokens:

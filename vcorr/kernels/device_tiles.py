@@ -171,3 +171,11 @@ def keep_best(values, first, columns, at, row_ok, block_columns: tl.constexpr, d
     lowest = tl.min(tl.where(bits == top[:, None], column[None, :], 0x7FFFFFFF), 1)
     key = (top.to(tl.int64) << 32) | (0x7FFFFFFF - lowest).to(tl.int64)
     tl.atomic_max(at, key, mask=row_ok, sem="relaxed")
+
+
+@triton.jit
+def write_tile(values, out, row, row_ok, first, columns, block_columns: tl.constexpr):
+    """Writes a tile, whose columns begin at `first`, to out[row, column]."""
+    column = first + tl.arange(0, block_columns)
+    inside = row_ok[:, None] & (column < columns)[None, :]
+    tl.store(out + row.to(tl.int64)[:, None] * columns + column[None, :], values, mask=inside)

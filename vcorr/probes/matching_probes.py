@@ -233,7 +233,7 @@ class Feature(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        out, points = self._chosen(capture.out), on_tensors.query_points(queries)
+        out, points = self._take_chosen(capture.out), on_tensors.query_points(queries)
         return [self._read(out, capture.grid, points, variant) for variant in variants]
 
     def _read(self, out: Tensor, grid: TokenGrid, points: QueryPoints, variant: Switches) -> ByHead:
@@ -249,12 +249,12 @@ class Feature(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        features = on_tensors.join_heads(self._chosen(capture.out))[None]
+        features = on_tensors.join_heads(self._take_chosen(capture.out))[None]
         return on_tensors.MatchedTokens(
             features, features, 1.0, symmetric=False, variant=variant, head=self._heads.column
         )
 
-    def _chosen(self, out: Tensor) -> Tensor:
+    def _take_chosen(self, out: Tensor) -> Tensor:
         return take_heads(out, self._heads.chosen) if self._heads.chosen else out
 
 
