@@ -54,7 +54,7 @@ def say_results(results: Sequence[SweepResult], out: Path, board: Path | None, s
     columns = [c for c in _COLUMNS if c.name not in usual or any(_says(row, c.name, usual[c.name]) for row in cells)]
     title = f"Best sites by {metric}" if metric else "Best sites"
     to.print(fit_table(to, title, columns, [[row[column.name] for column in columns] for row in cells]))
-    to.print(cell(_EXPLAINED, style="dim"), soft_wrap=True)
+    to.print(cell(f"{_EXPLAINED} {out / 'FOLDER'}", style="dim"), soft_wrap=True)
     warning = warn_random([best.summary for result in results for best in _best(result)])
     if warning.plain:
         to.print(warning)
@@ -68,7 +68,7 @@ def say_results(results: Sequence[SweepResult], out: Path, board: Path | None, s
 
 
 _EXPLAINED = (
-    "skill: 0 if nothing moves, 1 for the best prediction the tokens allow. More about a row: vcorr show run FOLDER"
+    "skill: 0 if nothing moves, 1 for the best prediction the tokens allow. More about a row: vcorr show run"
 )
 
 
