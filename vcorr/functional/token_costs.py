@@ -96,8 +96,8 @@ class MatchedTokens:
         points = QueryTokens(tokens.new_empty(0, 2), tokens, tokens, latent=source)
         with plain_precision(self.device), torch.no_grad():
             if self.variant.second_softmax and self.left.dtype != torch.float32:
-                costs = RoundedCosts(self.left, self.right.to(self.left.dtype), points, self.symmetric, self.scale)
-                return costs.correlation(target, slice(None))
+                rounded = RoundedCosts(self.left, self.right.to(self.left.dtype), points, self.symmetric, self.scale)
+                return rounded.correlation(target, slice(None))
             costs = Costs(self.left, self.right, points, self.symmetric, self.scale)
             # only the rounding of plain torch says which of the ties of a second softmax wins
             found = None if self.variant.second_softmax else fuse_correlation(costs, target)
