@@ -25,7 +25,7 @@ FAMILIES = (
     *("easyanimate", "hunyuanvideo", "hunyuanvideo-1.5", "latte", "ltx-video", "modelscope", "open-sora-1.2"),
     *("open-sora-2.0-i2v", "sana-video", "skyreels-v2-14b-540p", "svd", "tiny", "wan2.1-1.3b", "wan2.2-5b-i2v"),
 )
-"""Every family whose batch rows may differ in their noise level, and those of a kind within a family."""
+"""One model of every family whose batch rows may have different noise levels."""
 SEVERAL = {"q", "k", "v", "out"}
 ROUNDING = 1e-5
 """Largest difference between batched passes and single ones, as a part of the largest value, in float32."""
