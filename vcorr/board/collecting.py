@@ -35,7 +35,9 @@ class Collected(NamedTuple):
     size: int = 0
 
 
-def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Collection[str] = ()) -> Iterator[Collected]:
+def collect_runs(
+    results: Path, out: Path, metrics: Collection[str], also: Collection[str] = (), *, only_new: bool = False
+) -> Iterator[Collected]:
     """Copies the complete runs below a folder, at any depth, into one folder; yields each with what became of it.
 
     A copy of the same name is replaced. Runs that differ in their tracks alone have the same id; the second gets
@@ -46,6 +48,7 @@ def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Colle
         out: the folder of copies.
         metrics: the columns to keep, where a run has them.
         also: further columns to keep, which somebody asked for by name.
+        only_new: whether to leave out runs whose copy is in `out` (`find_copied`), whatever columns it has.
 
     Raises:
         MissingError: there are no runs.
@@ -57,13 +60,30 @@ def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Colle
     runs = list(find_all_runs(results, leave_out=out))
     if not runs:
         raise MissingError(f"There are no runs in {results}.", hint="Runs are made by: vcorr run --out DIR")
+    copied = find_copied(runs, out) if only_new else {}
+    runs = [run for run in runs if run.path not in copied]
     left_out = {run.path: found for run in runs if (found := _why_not(run))}
     kept = [run for run in runs if run.path not in left_out]
     _check_columns(kept, also)
-    targets = dict(zip((run.path for run in kept), _find_targets(kept, out), strict=True))
+    targets = dict(zip((run.path for run in kept), _find_targets(kept, out, copied.values()), strict=True))
     make_folder(out)
     for run in runs:
         yield left_out.get(run.path) or _copy(run, targets[run.path], [*metrics, *also])
+
+
+def find_copied(runs: Iterable[RunDirectory], out: Path) -> dict[Path, str]:
+    """Returns the runs that have a whole copy in `out` with the same record: the names of the copies, by path."""
+    copies = {_read_record(copy): copy.run_id for copy in find_runs(out) if copy.is_copy}
+    found = {run.path: copies.get(_read_record(run)) for run in runs}
+    return {path: name for path, name in found.items() if name is not None}
+
+
+def _read_record(run: RunDirectory) -> bytes:
+    """Returns the content of a record, which says when the run was last written; its path if it cannot be read."""
+    try:
+        return (run.path / RECORD).read_bytes()
+    except OSError:
+        return os.fsencode(run.path)
 
 
 def find_all_runs(folder: Path, leave_out: Path | None = None) -> Iterator[RunDirectory]:
@@ -122,13 +142,13 @@ def _check_place(results: Path, out: Path) -> None:
         raise UsageError(f"--out {out} is inside the run {inside}.", hint=ELSEWHERE)
 
 
-def _find_targets(runs: Sequence[RunDirectory], out: Path) -> Iterator[Path]:
-    """Yields the folder of each copy.
+def _find_targets(runs: Sequence[RunDirectory], out: Path, others: Iterable[str]) -> Iterator[Path]:
+    """Yields the folder of each copy. others: names of copies that stay.
 
     Raises:
         UsageError: it exists and is no copy, for example a whole run, whose predictions would be lost.
     """
-    taken: set[str] = set()
+    taken = set(others)
     for run in runs:
         target = out / _find_name(run.run_id, taken)
         if is_run(target) and not RunDirectory(target).is_copy:

@@ -8,12 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from vcorr_tiny import accelerated, knockouts, measure, traits
+from vcorr_tiny import accelerated, knockouts, measure, measurements, traits
 from vcorr_tiny.command_runs import Command, Work
 from vcorr_tiny.measurements import Kept
 from vcorr_tiny.task_pool import Task
 
 from vcorr import StoreError, UsageError
+from vcorr.board import collecting
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
@@ -58,6 +59,64 @@ def test_copies_for_boards_lie_in_one_folder_with_the_columns_of_boards(tmp_path
     assert found == {"a" * 12: {"wanted", "matching_accuracy_moving"}, "b" * 12: {"wanted"}}
 
 
+def test_only_what_is_new_is_copied_and_copies_of_other_runs_are_deleted(tmp_path, monkeypatch) -> None:
+    out, target, kept = tmp_path / "out", tmp_path / "copies", Kept(("wanted",), ("*.json",))
+    first, second = store(out / "x", "a", "wanted"), store(out / "y", "b", "wanted")
+    (out / "costs.json").write_text("1")
+    kept.copy(out, target)
+    copied: list[Path] = []
+    keep = collecting._copy
+    monkeypatch.setattr(collecting, "_copy", lambda run, *rest: copied.append(run.path) or keep(run, *rest))
+    third = store(out / "x", "c", "wanted")
+    second.write_record({"clips": {"total": 2}, "fingerprints": {}}, "complete")
+    (out / "costs.json").write_text("2")
+    kept.copy(out, target)
+    assert copied == [third.path, second.path]
+    assert (target / "costs.json").read_text() == "2"
+    shutil.rmtree(first.path)
+    kept.drop_others(out, target)
+    assert [run.path.relative_to(target) for run in collecting.find_all_runs(target)] == [
+        third.path.relative_to(out),
+        second.path.relative_to(out),
+    ]
+
+
+def test_a_copy_that_is_interrupted_leaves_the_earlier_one_whole(tmp_path, monkeypatch) -> None:
+    out, target, kept = tmp_path / "out", tmp_path / "copies", Kept(("wanted",))
+    run = store(out, "a", "wanted")
+    kept.copy(out, target)
+    run.write_record({"clips": {"total": 2}, "fingerprints": {}}, "complete")
+
+    def fail(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collecting.shutil, "copyfile", fail)
+    with pytest.raises(KeyboardInterrupt):
+        kept.copy(out, target)
+    (copy,) = find_runs(target)
+    assert copy.record()["clips"]["total"] == 1
+    assert [path.name for path in target.iterdir()] == [copy.run_id]
+
+
+def test_unfinished_studies_are_copied_if_they_are_small(tmp_path, monkeypatch) -> None:
+    cell = tmp_path / "out" / "studies" / "knockout-1" / "cells" / "a.arrow"
+    cell.parent.mkdir(parents=True)
+    cell.write_bytes(b"x" * 100)
+    (cell.parent / ".temporary").write_text("")
+    for most, expected in ((99, []), (100, [cell.name])):
+        monkeypatch.setattr(measurements, "MOST_UNFINISHED", most)
+        knockouts.KEPT.copy_unfinished(tmp_path / "out", tmp_path / "copies")
+        assert [path.name for path in (tmp_path / "copies").rglob("*") if path.is_file()] == expected
+
+
+def test_tasks_without_networks_run_none_and_wait_for_none(tmp_path) -> None:
+    tasks = [task for task in measure.list_tasks(Work(tmp_path, 2)) if measure.needs_no_network(task)]
+    names = {task.name for task in tasks}
+    assert {"findings/zncc-search-hard", "tracking/hard-tracker-dis"} <= names
+    assert not any(task.make().on_device or task.after for task in tasks)
+    assert not {name for name in names if "renoise" in name or "tiny" in name}
+
+
 def test_tasks_of_all_measurements_are_in_one_pool_and_keep_their_own_number_of_clips(tmp_path) -> None:
     tasks = {task.name: task for task in measure.list_tasks(Work(tmp_path, 10))}
     limits = {}
@@ -99,6 +158,18 @@ def test_a_failure_stops_neither_the_others_nor_the_copies(tmp_path, capsys) -> 
         measure.main(line)
     assert read_metrics(tmp_path / "copies" / "traits") == {traits.ACCURACY}
     assert "Copies: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_each_task_is_copied_once_it_has_ended(tmp_path, monkeypatch) -> None:
+    copied: list[str] = []
+    copy = Kept.copy
+    monkeypatch.setattr(Kept, "copy", lambda self, out, target: copied.append(target.name) or copy(self, out, target))
+    monkeypatch.setattr(measure.SmallCopies, "finish", lambda self: self._thread.shutdown() or [])
+    with pytest.raises(Exception, match="1 of 2 tasks failed"):
+        measure.main(["--out", str(tmp_path / "runs"), "--copies", str(tmp_path / "copies")])
+    assert copied == ["traits"]
+    assert read_metrics(tmp_path / "copies" / "traits") == {traits.ACCURACY}
 
 
 @pytest.mark.usefixtures("small")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from vcorr_tiny import task_pool
 from vcorr_tiny.command_runs import Command, Work
-from vcorr_tiny.task_pool import Task, choose, run_tasks, sort_tasks
+from vcorr_tiny.task_pool import Task, UnfinishedError, choose, run_tasks, sort_tasks
 
 from vcorr import StoreError, UsageError, VcorrError
 
@@ -138,6 +141,52 @@ def test_what_a_task_cannot_read_is_its_failure_alone(ran, tmp_path, capsys) -> 
     said = capsys.readouterr().err
     assert "one: No site was chosen." in said
     assert "two: ZeroDivisionError: by zero" in said
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    """Makes the command `forever` a process that ends by a signal alone; others end well at once.
+
+    Returns the clock of the pool. It stands at 0, and at 1 once that process was asked for.
+    """
+    found = SimpleNamespace(now=0.0)
+
+    def run(self, made: Command) -> int:
+        if made.words[-1] != "forever":
+            return 0
+        found.now = 1.0
+        return self.processes.run([sys.executable, "-c", "import signal; signal.pause()"], os.environ)
+
+    monkeypatch.setattr(Work, "run_one", run)
+    monkeypatch.setattr(task_pool, "time", SimpleNamespace(monotonic=lambda: found.now))
+    return found
+
+
+@pytest.mark.usefixtures("clock")
+def test_at_the_deadline_what_runs_is_interrupted_and_nothing_else_begins(tmp_path, capsys) -> None:
+    tasks = [task("forever", seconds=9), task("after-it", after=("forever",)), task("late")]
+    said = "Time is up, and 3 of 3 tasks are missing: forever, (late, after-it|after-it, late)"
+    with pytest.raises(UnfinishedError, match=said) as caught:
+        run_tasks(Work(tmp_path, 1, deadline=0.01), tasks)
+    assert caught.value.exit_code == 1
+    assert "forever: interrupted" in capsys.readouterr().err
+
+
+def test_an_interrupted_pool_ends_its_processes_and_goes_on_later(clock, tmp_path) -> None:
+    ended: list[str] = []
+
+    def interrupt(one: Task) -> None:
+        ended.append(one.name)
+        raise KeyboardInterrupt
+
+    work, tasks = Work(tmp_path, 1, jobs=2), [task("forever", seconds=9), task("good")]
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(work, tasks, interrupt)
+    assert work.processes.stopped
+    with pytest.raises(UnfinishedError, match="1 of 1 tasks are missing: forever"):
+        run_tasks(Work(tmp_path, 1, deadline=0.0), tasks[:1])
+    run_tasks(Work(tmp_path, 1), tasks[1:], lambda one: ended.append(one.name))
+    assert ended == ["good", "good"], "a task that ended well before counts as ended again"
 
 
 def test_the_journal_says_how_long_each_took(ran, tmp_path: Path) -> None:

@@ -8,16 +8,24 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import NoReturn
 
 from vcorr import VcorrError
+
+EXIT_INTERRUPTED = 130
+PATIENCE = 20.0
+"""Seconds that a process has to end after it was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,54 @@ class Call:
     on_device: bool = False
 
 
+class Processes:
+    """The processes that run now. They are in process groups of their own: Ctrl-C reaches them through `stop` alone."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = Lock()
+
+    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Runs a process; returns its exit code. After `stop` it runs none."""
+        with self._lock:
+            if self.stopped:
+                return EXIT_INTERRUPTED
+            process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, process_group=0)
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._running.discard(process)
+
+    def stop(self, patience: float = PATIENCE) -> None:
+        """Interrupts all processes as Ctrl-C does, and ends those that still run after `patience` seconds."""
+        with self._lock:
+            self.stopped, running = True, list(self._running)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        end_by = time.monotonic() + patience
+        for process in running:
+            try:
+                process.wait(max(end_by - time.monotonic(), 0.0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def count_cores() -> int:
+    """Returns the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Work:
     """What a measurement runs, and where.
 
     out: folder of the runs. limit: number of clips. device: of the networks, or several with commas, which take turns;
     models without a network run on the CPU. jobs: number of processes at a time. reuse: as in `vcorr run`. only:
-    beginnings of the names of tasks to run; empty for all. tables_only: nothing runs, stored runs are read.
+    beginnings of the names of tasks to run; empty for all. tables_only: nothing runs, stored runs are read. deadline:
+    of `time.monotonic`, when tasks that still run are interrupted. processes: those that run now.
     """
 
     out: Path
@@ -69,6 +118,8 @@ class Work:
     reuse: str = "matching"
     only: Collection[str] = ()
     tables_only: bool = False
+    deadline: float = math.inf
+    processes: Processes = field(default_factory=Processes, repr=False, compare=False)
     _turn: Iterator[int] = field(default_factory=count, repr=False, compare=False)
 
     def inside(self, folder: str, limit: int) -> Work:
@@ -93,9 +144,9 @@ class Work:
         return self._python(["-m", "vcorr", *arguments])
 
     def _python(self, words: Sequence[str]) -> int:
-        threads = max((os.cpu_count() or 1) // self.jobs, 1)
+        threads = max(count_cores() // self.jobs, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        return subprocess.run([sys.executable, *words], check=False, env=environment).returncode
+        return self.processes.run([sys.executable, *words], environment)
 
 
 def _plain(value: str | int | Path) -> str | int:
@@ -119,6 +170,8 @@ def make_parser(module: str, description: str, out: str, clips: int) -> argparse
     parser.add_argument("--jobs", type=read_count, default=1, help="processes at a time (default: %(default)s)")
     parser.add_argument("--reuse", choices=("never", "matching", "only"), default="matching", help="as in vcorr run")
     parser.add_argument("--only", default="", metavar="NAME[,NAME]", help="run only tasks that begin so; make no table")
+    until = "seconds after which tasks that still run are interrupted; the same command goes on later"
+    parser.add_argument("--until", type=float, default=math.inf, metavar="SECONDS", help=until)
     parser.add_argument("--list", action="store_true", help="print the names of the tasks, and run nothing")
     parser.add_argument("--tables-only", action="store_true", help="run nothing; make the tables of stored runs")
     return parser
@@ -127,7 +180,10 @@ def make_parser(module: str, description: str, out: str, clips: int) -> argparse
 def read_work(options: argparse.Namespace) -> Work:
     """Returns the work that parsed options describe."""
     only = tuple(name for name in options.only.split(",") if name)
-    return Work(options.out, options.limit, options.device, options.jobs, options.reuse, only, options.tables_only)
+    ends = time.monotonic() + options.until
+    return Work(
+        options.out, options.limit, options.device, options.jobs, options.reuse, only, options.tables_only, ends
+    )
 
 
 def end(main: Callable[[], int]) -> NoReturn:
@@ -137,6 +193,9 @@ def end(main: Callable[[], int]) -> NoReturn:
     except VcorrError as error:
         sys.stderr.write(f"Error: {error}\n")
         code = error.exit_code
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"Interrupted. {error}".rstrip() + "\n")
+        code = EXIT_INTERRUPTED
     sys.exit(code)
 
 

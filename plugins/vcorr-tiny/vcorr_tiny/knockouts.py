@@ -72,6 +72,7 @@ CHOSEN_BY = {"own-heads": "heads", "doses": DRAWN, SAMPLED: DRAWN}
 MOST_HEADS = 3
 """Number of single heads that are cut at their own norm."""
 STRIPS_FILE = "knockout-videos.png"
+STUDY_FOLDERS = "studies"
 PAGE, AGREEMENT = "page-{}.json", "agreement-{}.arrow"
 """Files that the page and boards need of a study."""
 
@@ -102,7 +103,7 @@ def measure_study(name: str, out: str, limit: int, device: str) -> None:
     observed = read_observed(RunDirectory.open(Path(out, OBSERVED)))
     flags = {"device": device, "dtype": "float32", **(VIDEO_FLAGS if options.generates else {})}
     study = plan_study(observed, options, installed(), flags)
-    folder = StudyFolder.of(study, Path(out, "studies"))
+    folder = StudyFolder.of(study, Path(out, STUDY_FOLDERS))
     rows = run_study(study, folder, partial(_say, name))
     found = Measured(study, finish_study(study, folder, rows).results)
     write_text(Path(out, PAGE.format(name)), json.dumps(describe(name, found), indent=1) + "\n")
@@ -243,7 +244,7 @@ def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
     return blocks
 
 
-KEPT = Kept(files=(PAGE.format("*"), AGREEMENT.format("*"), STRIPS_FILE))
+KEPT = Kept(files=(PAGE.format("*"), AGREEMENT.format("*"), STRIPS_FILE), going_on=(f"{STUDY_FOLDERS}/**/*",))
 MEASUREMENT = Measurement("knockouts", OBSERVED_CLIPS, list_tasks, write_tables, KEPT)
 
 

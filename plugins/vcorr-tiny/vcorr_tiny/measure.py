@@ -1,7 +1,8 @@
 """Measures everything that pages say of the embedded model: ``python -m vcorr_tiny.measure --device cuda:0,cuda:1``.
 
-The tasks of all measurements run in one pool, the long ones first, and past failures. At the end small copies of what
-they stored are made. ``--tables-only --out COPIES --docs docs`` makes all pages, pictures and tables of the copies.
+The tasks of all measurements run in one pool, the long ones first, and past failures. A small copy of what a task
+stored is made as soon as it has ended, so an interruption leaves copies of all that was finished.
+``--tables-only --out COPIES --docs docs`` makes all pages, pictures and tables of the copies.
 
 The scores of faults in docs/video-scores.md read no network, so `vcorr_tiny.video_scores` measures them alone.
 """
@@ -12,6 +13,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vcorr import VcorrError
@@ -31,6 +33,7 @@ from vcorr_tiny import (
 )
 from vcorr_tiny.command_runs import Work, end, make_parser, read_work
 from vcorr_tiny.measurements import Measurement
+from vcorr_tiny.small_copies import SmallCopies
 from vcorr_tiny.task_pool import Task, choose, run_tasks
 
 MEASUREMENTS = (
@@ -67,18 +70,25 @@ def _each(work: Work) -> Iterator[tuple[str, Measurement, Work]]:
         yield one.name, one, work.inside(one.name, one.clips)
 
 
-def copy_all(work: Work, target: Path) -> None:
-    """Makes small copies of what was measured, in place of earlier ones, as far as it goes.
+def measure_all(work: Work, tasks: Sequence[Task], target: Path) -> None:
+    """Runs tasks, and makes small copies of what each stored.
 
     Raises:
-        VcorrError: the copies cannot be written.
+        VcorrError: tasks failed or were interrupted, or copies cannot be written.
     """
-    for name, one, own in _each(work):
-        if own.out.is_dir():
-            shutil.rmtree(target / name, ignore_errors=True)
-            one.kept.copy(own.out, target / name)
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    sys.stderr.write(f"Copies: {target}, {size / 1e6:.1f} MB\n")
+    copies = SmallCopies(target, {name: (one, own) for name, one, own in _each(work)})
+    copies.drop_others()
+    try:
+        run_tasks(work, tasks, copies.ask)
+    finally:
+        failed = copies.finish()
+    if failed:
+        raise VcorrError(f"Not everything was copied to {target}.", hint="Choose another folder: --copies DIR")
+
+
+def needs_no_network(task: Task) -> bool:
+    """Returns whether a task can run while networks are trained: it runs none, and waits for no other task."""
+    return not task.after and not task.make().on_device
 
 
 def write_all_tables(work: Work, docs: Path | None) -> Mapping[str, str]:
@@ -114,6 +124,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the options of the command."""
     parser = make_parser("vcorr_tiny.measure", __doc__ or "", "runs", ALL_CLIPS)
     parser.add_argument("--copies", type=Path, default=COPIES, help="folder of small copies (default: %(default)s)")
+    parser.add_argument("--without-networks", action="store_true", help="run only tasks that need no network")
     return parser.parse_args(arguments)
 
 
@@ -122,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = read_options(arguments)
     work = read_work(options)
     tasks = choose(list_tasks(work), work.only)
+    tasks = [task for task in tasks if needs_no_network(task)] if options.without_networks else tasks
     if options.list:
         sys.stdout.write("".join(f"{task.name}\n" for task in tasks))
         return 0
@@ -129,10 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.docs:
             keep_for_boards(work, options.docs.parent / "leaderboards" / "results")
         return 1 if write_all_tables(work, options.docs) else 0
-    try:
-        run_tasks(work, tasks)
-    finally:
-        copy_all(work, options.copies)
+    measure_all(replace(work, only=()), tasks, options.copies)
     return 0
 
 

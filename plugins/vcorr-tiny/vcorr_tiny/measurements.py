@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcorr.board.collecting import collect_runs, find_all_runs
+from vcorr.board.collecting import collect_runs, find_all_runs, find_copied
 from vcorr.board.tables.definitions import builtin_boards, metric_names
+from vcorr.store.atomic_files import atomic_file, make_folder
+from vcorr.store.rundir import find_runs
 from vcorr_tiny.command_runs import Work, make_parser, read_work
 from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.task_pool import Task, choose, run_tasks
@@ -25,28 +27,75 @@ class Kept:
     """What a small copy holds. columns: of scores, of all runs. files: patterns of other files in the folder.
 
     for_boards: whether it also holds the columns that boards show. one_folder: whether all copies of runs lie in one
-    folder; else each lies where its run does.
+    folder; else each lies where its run does. going_on: patterns of files from which a stopped study goes on.
     """
 
     columns: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     for_boards: bool = False
     one_folder: bool = False
+    going_on: tuple[str, ...] = ()
 
     def copy(self, out: Path, target: Path) -> None:
-        """Copies what was measured in `out`.
+        """Copies what was measured in `out` and has no copy yet. A copy is whole or absent at every instant.
 
         Raises:
             StoreError, UsageError: the copy cannot be written.
         """
-        target.mkdir(parents=True, exist_ok=True)
-        runs = list(find_all_runs(out)) if self.columns else []
+        make_folder(target)
         columns = (*self.columns, *(metric_names(builtin_boards()) if self.for_boards else ()))
-        for folder in [out] if runs and self.one_folder else sorted({run.path.parent for run in runs}):
-            list(collect_runs(folder, target / folder.relative_to(out), columns))
-        for path in sorted({path for pattern in self.files for path in out.glob(pattern)}):
-            (target / path.relative_to(out)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / path.relative_to(out))
+        for folder in self._find_folders(out):
+            list(collect_runs(folder, target / folder.relative_to(out), columns, only_new=True))
+        _copy_files(out, target, self.files)
+
+    def copy_unfinished(self, out: Path, target: Path) -> None:
+        """Copies the files from which stopped studies go on, unless they are large.
+
+        Raises:
+            StoreError: the copy cannot be written.
+        """
+        paths = _find_files(out, self.going_on)
+        if sum(path.stat().st_size for path in paths) <= MOST_UNFINISHED:
+            _copy_files(out, target, self.going_on)
+
+    def drop_others(self, out: Path, target: Path) -> None:
+        """Deletes the copies of runs that are not in `out`, or were written anew since."""
+        for folder in {run.path.parent for run in find_all_runs(target)} if out.is_dir() else ():
+            source = out if self.one_folder else out / folder.relative_to(target)
+            kept = set(find_copied(find_all_runs(source), folder).values())
+            for copy in find_runs(folder):
+                if copy.run_id not in kept:
+                    shutil.rmtree(copy.path, ignore_errors=True)
+
+    def _find_folders(self, out: Path) -> list[Path]:
+        """Returns the folders whose runs are copied into one folder each."""
+        runs = list(find_all_runs(out)) if self.columns else []
+        return [out] if runs and self.one_folder else sorted({run.path.parent for run in runs})
+
+
+MOST_UNFINISHED = 20_000_000
+"""Most bytes of unfinished studies that are copied."""
+
+
+def _find_files(out: Path, patterns: Iterable[str]) -> list[Path]:
+    """Returns the files that fit one of the patterns, without temporary ones."""
+    found = {path for pattern in patterns for path in out.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def _copy_files(out: Path, target: Path, patterns: Iterable[str]) -> None:
+    """Copies the files that fit one of the patterns and differ from their copies.
+
+    Raises:
+        StoreError: a copy cannot be written.
+    """
+    for path in _find_files(out, patterns):
+        copy, content = target / path.relative_to(out), path.read_bytes()
+        if copy.is_file() and copy.read_bytes() == content:
+            continue
+        make_folder(copy.parent)
+        with atomic_file(copy) as temporary:
+            Path(temporary).write_bytes(content)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vcorr import MissingError, VcorrError, unknown_name
+from vcorr.cli.stopping import stop_in_order
 from vcorr.diffusion import folder_identity
 from vcorr_tiny.command_runs import Call, Command, Work
 from vcorr_tiny.network_folder import SEEDS, find_networks
@@ -22,6 +24,14 @@ from vcorr_tiny.network_folder import SEEDS, find_networks
 JOURNAL = "tasks.jsonl"
 LEFT_OUT = -1
 """Exit code of a task that was left out, because what it needs failed or is not in reach."""
+STOPPED = -2
+"""Exit code of a task that was interrupted, or had not begun then."""
+
+
+class UnfinishedError(VcorrError):
+    """Time was up before all was measured; what was finished is kept."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -70,23 +80,29 @@ def sort_tasks(tasks: Iterable[Task]) -> list[Task]:
     return sorted(every, key=measure_way, reverse=True)
 
 
-def run_tasks(work: Work, tasks: Sequence[Task]) -> None:
+def run_tasks(work: Work, tasks: Sequence[Task], ended: Callable[[Task], None] = lambda task: None) -> None:
     """Runs the tasks that `work.only` names, `work.jobs` at a time. All that can run do, whatever fails.
 
-    A task that needs one which is not chosen counts on what is stored.
+    A task that needs one which is not chosen counts on what is stored. At `work.deadline`, and if the user interrupts
+    this, the tasks that run are interrupted and no others begin. ended: gets each task that ended well, at once.
 
     Raises:
         UsageError: no task has such a name.
+        UnfinishedError: time was up; it names the tasks that are missing.
         VcorrError: tasks failed; it names them.
+        KeyboardInterrupt: the user interrupted this; all tasks have ended.
     """
     chosen = sort_tasks(choose(tasks, work.only))
-    codes = _Pool(work, list(chosen)).run()
+    with stop_in_order():
+        codes = _Pool(work, list(chosen), ended).run()
     failed = [task.name for task in chosen if codes[task.name] > 0]
-    if failed:
-        raise VcorrError(
-            f"{len(failed)} of {len(chosen)} tasks failed: {', '.join(failed)}.",
-            hint="Repeat the command: what ended well is not run again.",
-        )
+    missing = [task.name for task in chosen if codes[task.name] == STOPPED]
+    said = [f"{len(failed)} of {len(chosen)} tasks failed: {', '.join(failed)}."] if failed else []
+    if missing:
+        said.append(f"Time is up, and {len(missing)} of {len(chosen)} tasks are missing: {', '.join(missing)}.")
+    if said:
+        kind = UnfinishedError if missing else VcorrError
+        raise kind(" ".join(said), hint="Repeat the command: what ended well is not run again.")
 
 
 # -------------------------------------------------------------------------------------------------------------- running
@@ -98,24 +114,46 @@ class _Pool:
 
     work: Work
     waiting: list[Task]
+    ended: Callable[[Task], None]
     codes: dict[str, int] = field(default_factory=dict)
+    running: dict[Future[int], Task] = field(default_factory=dict)
 
     def run(self) -> dict[str, int]:
-        """Runs all tasks; returns their exit codes by name."""
+        """Runs all tasks until the deadline; returns their exit codes by name."""
         journal = Journal(self.work.out, repeat=self.work.reuse == "never")
         chosen, total = frozenset(task.name for task in self.waiting), len(self.waiting)
-        running: dict[Future[int], Task] = {}
         with ThreadPoolExecutor(self.work.jobs) as threads:
-            while self.waiting or running:
-                self._leave_out()
-                for task in self._find_ready(chosen)[: self.work.jobs - len(running)]:
-                    self.waiting.remove(task)
-                    running[threads.submit(_run_task, self.work, task, journal)] = task
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    name = running.pop(future).name
-                    self.codes[name] = future.result()
-                    _say(f"[{len(self.codes)}/{total}] {name}: {_describe(self.codes[name])}")
+            try:
+                while (self.waiting or self.running) and time.monotonic() < self.work.deadline:
+                    self._leave_out()
+                    for task in self._find_ready(chosen)[: self.work.jobs - len(self.running)]:
+                        self.waiting.remove(task)
+                        self.running[threads.submit(_run_task, self.work, task, journal)] = task
+                    self._collect(total)
+            finally:
+                self._stop(total)
         return self.codes
+
+    def _collect(self, total: int) -> None:
+        """Waits until a task ends or time is up, and notes the tasks that have ended."""
+        left = self.work.deadline - time.monotonic()
+        done = wait(self.running, None if math.isinf(left) else max(left, 0.0), FIRST_COMPLETED).done
+        for future in done:
+            task, code = self.running.pop(future), future.result()
+            self.codes[task.name] = STOPPED if code and self.work.processes.stopped else code
+            _say(f"[{len(self.codes)}/{total}] {task.name}: {_describe(self.codes[task.name])}")
+            if not code:
+                self.ended(task)
+
+    def _stop(self, total: int) -> None:
+        """Interrupts the tasks that still run, and begins no others."""
+        if not self.waiting and not self.running:
+            return
+        self.work.processes.stop()
+        self.codes |= dict.fromkeys((task.name for task in self.waiting), STOPPED)
+        self.waiting = []
+        wait(self.running)
+        self._collect(total)
 
     def _find_ready(self, chosen: frozenset[str]) -> list[Task]:
         return [
@@ -133,7 +171,7 @@ class _Pool:
 
 
 def _describe(code: int) -> str:
-    return {0: "done", LEFT_OUT: "left out"}.get(code, f"failed with exit code {code}")
+    return {0: "done", LEFT_OUT: "left out", STOPPED: "interrupted"}.get(code, f"failed with exit code {code}")
 
 
 def _say(text: str) -> None:
