@@ -1,7 +1,7 @@
 """Measures everything that pages say of the embedded model: ``python -m vcorr_tiny.measure --device cuda:0,cuda:1``.
 
 The tasks of all measurements run in one pool, the long ones first, and past failures. A small copy of what a task
-stored is made as soon as it has ended, so an interruption leaves copies of all that was finished.
+stored is made as soon as it has ended. So an interruption leaves copies of all that was finished.
 ``--tables-only --out COPIES --docs docs`` makes all pages, pictures and tables of the copies.
 
 The scores of faults in docs/video-scores.md read no network, so `vcorr_tiny.video_scores` measures them alone.

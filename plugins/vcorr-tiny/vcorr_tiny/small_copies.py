@@ -32,7 +32,7 @@ class SmallCopies:
             one.kept.drop_others(work.out, self.target / name)
 
     def ask(self, task: Task) -> None:
-        """Has the copy made of what a task stored, soon. The name of its measurement is before its own."""
+        """Asks for the copy of what a task stored. The name of its measurement is before its own."""
         name = task.name.partition("/")[0]
         with self._lock:
             if name in self._asked:
