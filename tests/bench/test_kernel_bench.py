@@ -27,7 +27,7 @@ def test_agreement_and_times_as_json_with_progress():
     found = json.loads(result.stdout)
     assert "interpreter" in found["device"]
     kernels = {row["kernel"] for row in found["agreement"]}
-    assert kernels > {"match, both directions", "match_features", "attention_rows"}
+    assert kernels > {"match, both directions", "match_features", "rows of a tracker", "attention_rows"}
     for row in found["agreement"]:
         assert (row["cases"], row["wrong"]) == (1, 0)
         assert 0 < row["results"] == row["equal"] + row["rounding"]

@@ -55,13 +55,19 @@ def test_fused_rows_equal_plain_ones(source, target, width):
         assert paths_used() == {"fused"}
 
 
-def test_a_second_softmax_and_a_frame_with_itself_stay_plain():
-    q, k, tokens = draw(0), draw(1), torch.arange(ROWS * COLS)
-    for variant, target in ((DIFFTRACK_TAPVID, 1), (CORRECTED, 0)):
-        costs = MatchedTokens.of(q, k, variant=variant)
-        expected = costs.rows(tokens, source=0, target=target)
-        with use_kernels("fused"):
-            assert torch.equal(costs.rows(tokens, source=0, target=target), expected)
+def test_a_second_softmax_stays_plain():
+    costs, tokens = MatchedTokens.of(draw(0), draw(1), variant=DIFFTRACK_TAPVID), torch.arange(ROWS * COLS)
+    expected = costs.rows(tokens, source=0, target=1)
+    with use_kernels("fused"):
+        assert torch.equal(costs.rows(tokens, source=0, target=1), expected)
+
+
+def test_a_frame_is_compared_with_itself():
+    costs, tokens = MatchedTokens.of(draw(0), draw(1)), torch.arange(ROWS * COLS)
+    expected = correlate([(costs.left, costs.right)], 0, 0, costs.scale)
+    for kernels in ("plain", "fused"):
+        with use_kernels(kernels):
+            torch.testing.assert_close(costs.rows(tokens, source=0, target=0), expected)
 
 
 def test_one_layer_is_itself_and_tokens_that_match_themselves_stay_so():

@@ -24,6 +24,7 @@ from triton.compiler import ASTSource
 from vcorr.kernels.device_costs import cost_kernel
 from vcorr.kernels.device_peaks import peak_kernel
 from vcorr.kernels.device_results import place_kernel, share_kernel, take_kernel
+from vcorr.kernels.device_rows import row_kernel
 from vcorr.kernels.device_sums import sum_kernel
 from vcorr.kernels.device_window import window_kernel
 from vcorr.kernels.tilings import DESCRIBED_SUMS, SUMS, choose_tilings, cost_tilings
@@ -41,6 +42,7 @@ DESCRIBED = {"right": "block_columns", "q": "block_columns", "k": "block_columns
 DESCRIBED |= dict.fromkeys(("q_rows", "k_rows"), "block_rows")
 
 COUNTS = {"rows", "columns", "heads", "own", "jobs", "frames", "segments", "count", "grid_rows", "grid_columns"}
+COUNTS |= {"job_tokens", "job_sums"}
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,7 @@ class Program:
                 tokens, step = self.constants[DESCRIBED[name]], self.constants["step"]
                 signature[name] = f"tensordesc<{self.dtype}[1, 1, {tokens}, {step}]>"
                 continue
-            if name == "best" and self.constants.get("written"):
-                signature[name] = "*fp32"
-                attributes[(index,)] = [["tt.divisibility", 16]]
-                continue
-            number = "fp32" if name == "scale" else "i32"
+            number = "fp32" if name in ("scale", "share") else "i32"
             signature[name] = (POINTERS[name] or f"*{self.dtype}") if name in POINTERS else number
             if name in POINTERS or name.endswith(("_head", "_frame", "_token", "width")):
                 attributes[(index,)] = [["tt.divisibility", 16]]
@@ -102,15 +100,15 @@ def list_programs(dtype: str, width: int, arch: int, every: bool) -> Iterator[Pr
     widen = dtype == "fp32"
     ways = [True, False] if arch >= 90 and not widen else [False]
     for kernel, chosen in _list_constants(every):
-        for described in ways if every else ways[:1]:
+        for described in [False] if kernel is row_kernel else ways if every else ways[:1]:
             tilings = DESCRIBED_SUMS if described else SUMS
             if kernel is not sum_kernel:
                 tilings = cost_tilings(width, described=described, products=2 - chosen.get("same", True))
             arguments = choose_tilings(tilings, widen)[0].arguments(width, widen)
             warps, stages = arguments.pop("num_warps"), arguments.pop("num_stages")
-            constants = {**arguments, **chosen, "described": described and not chosen.get("each", False)}
-            if kernel is cost_kernel:
-                constants["written"] = chosen.get("written", False)
+            constants = {**arguments, **chosen}
+            if kernel is not row_kernel:  # it takes pointers alone
+                constants["described"] = described and not chosen.get("each", False)
             yield Program(kernel, constants, dtype, width, arch, warps, stages)
     block = 1 << (width - 1).bit_length()
     window = {"symmetric": True, "each": True, "near": 32, "block": block, "even": width == block}
@@ -125,13 +123,14 @@ def _list_constants(every: bool) -> Iterator[tuple[Any, dict[str, bool]]]:
     yield sum_kernel, {"moving_left": False, "skip": True, "gather": True, "masked": False}
     yield cost_kernel, {"softmax": True, "symmetric": True, "same": False, "each": True, "with_mean": True}
     yield peak_kernel, {"masked": True}
+    yield row_kernel, {"back": True, "symmetric": True, "same": False, "by_token": True}
     if every:
+        yield row_kernel, {"back": False, "symmetric": True, "same": True, "by_token": False}
+        yield row_kernel, {"back": True, "symmetric": False, "same": False, "by_token": True}
         yield sum_kernel, {"moving_left": True, "skip": False, "gather": False, "masked": True}
         yield cost_kernel, {"softmax": True, "symmetric": True, "same": True, "each": False, "with_mean": True}
         yield cost_kernel, {"softmax": False, "symmetric": False, "same": True, "each": False, "with_mean": True}
-    mean = {"softmax": True, "symmetric": True, "same": False, "each": False, "with_mean": True}
-    yield cost_kernel, mean
-    yield cost_kernel, {**mean, "written": True}
+    yield cost_kernel, {"softmax": True, "symmetric": True, "same": False, "each": False, "with_mean": True}
 
 
 def main() -> None:

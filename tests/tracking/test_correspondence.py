@@ -91,7 +91,9 @@ def test_one_chunk_says_what_the_probe_says(diffusion, name):
     layers = () if layer is None else (layer,)
     tracker = CorrespondenceTracker(diffusion, PROBES[name], layers, STEP, TrackOptions(chunk=3))
     found = tracker.follow(clip)
-    np.testing.assert_array_equal(found.xy, ask(diffusion, clip, PROBES[name], layer, (0, 1, 2)))
+    expected = ask(diffusion, clip, PROBES[name], layer, (0, 1, 2))
+    # the best token is the same; a mean of tokens around it has the rounding of C
+    np.testing.assert_allclose(found.xy, expected, rtol=1e-6 if name == "soft" else 0, atol=0)
     assert found.confidence.min() > 0
     assert found.confidence.max() <= 1
     assert tracker.facts.layer == (-1 if layer is None else 1)
@@ -153,12 +155,19 @@ def correlations(model, clip, layers, chunks):
     return {frame: torch.stack(each).mean(0) for frame, each in found.items()}
 
 
+CHUNKS = {
+    "sliding": [(1, 0, 2, 3), (1, 2, 3, 4), (1, 3, 4, 5)],
+    "interval": [(1, 0, 3, 5), (1, 2, 4)],
+}
+
+
+@pytest.mark.parametrize("order", CHUNKS)
 @pytest.mark.parametrize("visibility", ["cycle", "peak"])
-def test_costs_are_averaged_over_layers_and_chunks_before_the_read_out(diffusion, visibility):
+def test_costs_are_averaged_over_layers_and_chunks_before_the_read_out(diffusion, visibility, order):
     clip = clip_for(diffusion, 6, [[1, 5, 6], [1, 20, 8], [1, 31, 31]])
-    options = TrackOptions(chunk=4, order="sliding", visibility=visibility, threshold=0.4)
+    options = TrackOptions(chunk=4, order=order, visibility=visibility, threshold=0.4)
     found = CorrespondenceTracker(diffusion, QueryKey(), (0, 1), STEP, options).follow(clip)
-    chunks = [(1, 0, 2, 3), (1, 2, 3, 4), (1, 3, 4, 5)]
+    chunks = CHUNKS[order]
     grid = diffusion.grid(replace(clip, stills=True), diffusion.sites()[0])
     tokens = grid.tokens_at(clip.queries.xy)
     for frame, cost in correlations(diffusion, clip, (0, 1), chunks).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from vcorr.kernels.segment_rows import weigh_segments
 from vcorr.kernels.self_check import correlate
 from vcorr.kernels.tilings import interprets
 from vcorr.kernels.token_matches import Scores, Slots, Sums, find_best, read_peaks, read_tokens
+from vcorr.kernels.token_rows import RowSums, write_rows
+from vcorr.kernels.token_sums import sum_frames
 
 ROUNDING = 1e-5
 """Two correlations count as equal up to rounding if they differ by less than this share, for small logits.
@@ -143,6 +146,7 @@ def _compare_case(case: DrawnCase) -> Iterator[Agreement]:
         yield _compare_best(f"match, {name}", scores, find_best(scores, sums, slots), case.rounding)
     raw = Scores(case.k, case.k, case.tokens, case.own, 1.0, softmax=False, symmetric=False)
     yield _compare_best("match_features", raw, find_best(raw, None, slots), ROUNDING)
+    yield _compare_tracked(case)
     yield _compare_rows(case)
 
 
@@ -163,6 +167,27 @@ def _compare_best(name: str, scores: Scores, keys: Tensor, rounding: float) -> A
         error = ((peaks[..., job].double() - reached).abs() / size).max()
         result = result.add(_count(result, equal, close, float(error)))
     return result
+
+
+def _compare_tracked(case: DrawnCase) -> Agreement:
+    """Compares the rows that a tracker reads, and the rows of the way back, with float64."""
+    frames = [case.own, *(frame for frame in range(case.q.shape[1]) if frame != case.own)]
+    q, k = (torch.stack([part[:, frame] for frame in frames], dim=1) for part in (case.q, case.k))
+    back = torch.stack([case.tokens.roll(job) for job in range(len(frames) - 1)])
+    forward = sum_frames(q, k, own=0, scale=case.scale)
+    reverse = sum_frames(q, k, own=0, scale=case.scale, moving_left=True)
+    write = partial(write_rows, q, k, scale=case.scale, share=1 / len(q))
+    rows = write(case.tokens, RowSums(forward, True, reverse))
+    back_rows = write(back, RowSums(reverse, True, forward), back=True)
+    every = Scores(q, k, torch.arange(q.shape[2], device=q.device), 0, case.scale)
+    errors = []
+    for job, tokens in enumerate(back):
+        cost = correlate(every, job + 1).mean(dim=0)  # (P, P)
+        errors += [rows[job].double() - cost[case.tokens], back_rows[job].double() - cost[:, tokens].T]
+    error = torch.stack(errors).abs()
+    blank = Agreement("rows of a tracker", _name(q.dtype), cases=1)
+    close = torch.zeros_like(error, dtype=torch.bool)
+    return blank.add(_count(blank, error <= 2 * case.rounding, close, float(error.max())))
 
 
 def _compare_rows(case: DrawnCase) -> Agreement:

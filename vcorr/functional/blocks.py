@@ -23,23 +23,24 @@ Piece = tuple[slice | int, slice, Tensor]
 """Heads (or MEAN), query tokens, and their correlation with all tokens of a frame, (A, U, P) or (U, P)."""
 
 
-def blocks(heads: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
-    """Yields slices over heads and rows that cut heads x rows x cols into pieces of at most `BLOCK` elements.
+def blocks(heads: int, rows: int, cols: int, most: int | None = None) -> Iterator[tuple[slice, slice]]:
+    """Yields slices over heads and rows that cut heads x rows x cols into pieces of at most `most` elements (`BLOCK`).
 
     A piece has at least one row of one head. Several whole heads make one piece if they fit.
     """
-    row_step = _rows_at_once(rows, cols)
-    head_step = max(1, min(heads, BLOCK // (row_step * cols)))
+    most = most or BLOCK
+    row_step = _rows_at_once(rows, cols, most)
+    head_step = max(1, min(heads, most // (row_step * cols)))
     return product(_slices(heads, head_step), _slices(rows, row_step))
 
 
 def row_slices(rows: int, cols: int) -> list[slice]:
     """Returns slices over rows that cut rows x cols into pieces of at most `BLOCK` elements, or of one row."""
-    return _slices(rows, _rows_at_once(rows, cols))
+    return _slices(rows, _rows_at_once(rows, cols, BLOCK))
 
 
-def _rows_at_once(rows: int, cols: int) -> int:
-    return max(1, min(rows, BLOCK // cols))
+def _rows_at_once(rows: int, cols: int, most: int) -> int:
+    return max(1, min(rows, most // cols))
 
 
 def _slices(length: int, step: int) -> list[slice]:

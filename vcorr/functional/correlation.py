@@ -82,7 +82,7 @@ class Costs:
         heads, tokens, _ = q.shape
         total = torch.empty(heads, tokens, dtype=torch.float32, device=q.device)
         for a, y in blocks(heads, tokens, tokens):
-            total[a, y] = torch.logsumexp(self._logits(q[a, y], k[a]), dim=-1)
+            total[a, y] = torch.logsumexp(scale_products(q[a, y], k[a], self.scale), dim=-1)
         return total
 
     def _rows(self, frame: int, heads: slice, queries: slice, normaliser: Tensor | None) -> Tensor:
@@ -93,15 +93,20 @@ class Costs:
         x, latent = self.points.tokens[queries], self.points.latent
         q1, k1 = (tensor[heads, latent].flatten(1, 2).index_select(1, x) for tensor in (self.q, self.k))
         qj, kj = (tensor[heads, frame].flatten(1, 2) for tensor in (self.q, self.k))
-        logits = self._logits(q1, kj)
+        logits = scale_products(q1, kj, self.scale)
         forward = torch.softmax(logits, dim=-1) if self.softmax else logits
         if normaliser is None:
             return forward
-        reverse = logits if self.q is self.k else self._logits(k1, qj)  # a tensor with itself: the same products
+        # a tensor with itself has the same products both ways
+        reverse = logits if self.q is self.k else scale_products(k1, qj, self.scale)
         reverse.sub_(normaliser[heads, None]).exp_()
         return forward.add_(reverse)
 
-    def _logits(self, left: Tensor, right: Tensor) -> Tensor:
-        # scaling after the product keeps bfloat16 and float16 inputs exact, also where the device may use TF32
-        unused = torch.empty(1, 1, 1, dtype=torch.float32, device=left.device)
-        return torch.baddbmm(unused, left.float(), right.float().mT, beta=0, alpha=self.scale)
+
+def scale_products(left: Tensor, right: Tensor, scale: float, *, out: Tensor | None = None) -> Tensor:
+    """Returns the dot products of (A, U, d) and (A, P, d) times `scale`, (A, U, P) float32; written to `out` if given.
+
+    Scaling after the product keeps bfloat16 and float16 inputs exact, also where the device may use TF32.
+    """
+    unused = torch.empty(1, 1, 1, dtype=torch.float32, device=left.device)
+    return torch.baddbmm(unused, left.float(), right.float().mT, beta=0, alpha=scale, out=out)

@@ -1,4 +1,4 @@
-"""Brings matching and attention summaries to the fused kernels (`vcorr.kernels`), where these run.
+"""Brings matching, rows of correlation and attention summaries to the fused kernels (`vcorr.kernels`), where these run.
 
 Plain torch is the reference and does the rest: the second softmax of difftrack and large radii.
 """
@@ -6,12 +6,15 @@ Plain torch is the reference and does the rest: the second softmax of difftrack 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from vcorr.functional.correlation import Costs
 from vcorr.functional.landing import Landing
+from vcorr.functional.paired_tokens import PairedTokens
 from vcorr.functional.published_code import FieldLanding, RoundedCosts
 from vcorr.functional.query_points import QueryTokens
 from vcorr.kernels.kernel_choice import give_up, takes
@@ -29,9 +32,11 @@ from vcorr.kernels.token_matches import (
     place_best,
     read_tokens,
     refine_best,
-    write_rows,
 )
-from vcorr.kernels.token_sums import merge_tokens
+from vcorr.kernels.token_rows import RowSums, write_rows
+from vcorr.kernels.token_sums import merge_tokens, sum_frames
+
+Result = TypeVar("Result")
 
 
 def fuse_offsets(
@@ -43,15 +48,21 @@ def fuse_offsets(
     """
     if isinstance(costs, RoundedCosts) or not _can_read(costs, landing) or not takes(costs.q, costs.k):
         return False
+    target = out if each else out[None]
+    return _attempt(lambda: _read_offsets(costs, landing, Slots(each, with_mean), target), out.device) is not None
+
+
+def _attempt(compute: Callable[[], Result], device: torch.device) -> Result | None:
+    """Returns what the kernels compute; None if they fail, so that plain torch must compute."""
     try:
-        _read_offsets(costs, landing, Slots(each, with_mean), out if each else out[None])
+        found = compute()
     except torch.OutOfMemoryError:
         raise  # plain torch needs more
     except Exception as error:  # whatever the compiler or the driver raises: plain torch still computes
-        give_up(error, out.device)
-        return False
+        give_up(error, device)
+        return None
     note_path("fused")
-    return True
+    return found
 
 
 def _can_read(costs: Costs, landing: Landing | FieldLanding) -> bool:
@@ -62,7 +73,8 @@ def _can_read(costs: Costs, landing: Landing | FieldLanding) -> bool:
     return not radius or (radius <= WIDEST_WINDOW and costs.q.shape[-1] <= WINDOW_WIDTH)
 
 
-def _read_offsets(costs: Costs, landing: Landing | FieldLanding, slots: Slots, out: Tensor) -> None:
+def _read_offsets(costs: Costs, landing: Landing | FieldLanding, slots: Slots, out: Tensor) -> Tensor:
+    """Returns `out`, in which it has written."""
     q = merge_tokens(costs.q)
     k = q if costs.k is costs.q else merge_tokens(costs.k)
     points = costs.points
@@ -71,13 +83,14 @@ def _read_offsets(costs: Costs, landing: Landing | FieldLanding, slots: Slots, o
     keys = find_best(scores, sums, slots)
     if isinstance(landing, FieldLanding):
         place_best(keys, points.tokens, points.latent, Table(landing.positions, relative=False), out)
-        return
+        return out
     place_best(keys, points.tokens, points.latent, Table(landing.centres, relative=True), out)
     if sums is not None and landing.radius:
         window = Window(landing.radius, *costs.q.shape[2:4])
         near = refine_best(scores, sums, read_tokens(keys), slots, window) * landing.stride
         out[:, :, : points.latent] += near[:, :, : points.latent]
         out[:, :, points.latent + 1 :] += near[:, :, points.latent :]
+    return out
 
 
 def _sum_scores(scores: Scores, costs: Costs) -> Sums:
@@ -88,27 +101,44 @@ def _sum_scores(scores: Scores, costs: Costs) -> Sums:
     return Sums(scores.sum_forward(), costs.sums.fused)
 
 
-def fuse_correlation(costs: Costs, target: int) -> Tensor | None:
-    """Computes C of the query tokens with all tokens of one frame, with the fused kernels; None where plain torch must.
+def fuse_pair_rows(site: PairedTokens, tokens: Tensor, *, both: bool) -> Tensor | None:
+    """Computes C of the frame's tokens (U,), (J, U, P), with the fused kernels; None where plain torch must compute.
 
-    The result is (U, P) float32, the sum over heads and directions. `costs` has no second softmax.
+    both: whether `fuse_back_rows` comes afterwards, which then shares all sums.
     """
-    own = costs.points.latent
-    if own == target or not takes(costs.q, costs.k):
-        return None
-    both = slice(min(own, target), max(own, target) + 1, abs(own - target))
-    q = merge_tokens(costs.q)[:, both]
-    k = q if costs.k is costs.q else merge_tokens(costs.k)[:, both]
-    scores = Scores(q, k, costs.points.tokens, int(own > target), costs.scale, costs.softmax, costs.symmetric)
-    try:
-        found = write_rows(scores, _sum_scores(scores, costs))
-    except torch.OutOfMemoryError:
-        raise  # plain torch needs more
-    except Exception as error:  # as in `fuse_offsets`
-        give_up(error, q.device)
-        return None
-    note_path("fused")
-    return found
+
+    def compute() -> Tensor:
+        if both and site.symmetric:
+            sums = RowSums(_forward_sums(site), True, _reverse_sums(site))
+        else:
+            few = sum_frames(site.left, site.right, own=0, scale=site.scale, tokens=tokens)
+            sums = RowSums(few, False, _reverse_sums(site) if site.symmetric else None)
+        return write_rows(site.left, site.right, tokens, sums, scale=site.scale, share=1 / site.terms)
+
+    return _attempt(compute, site.left.device) if takes(site.left, site.right) else None
+
+
+def fuse_back_rows(site: PairedTokens, tokens: Tensor) -> Tensor | None:
+    """Computes C of tokens (J, U) of the other frames, (J, U, P), with the fused kernels; None as above."""
+
+    def compute() -> Tensor:
+        sums = RowSums(_reverse_sums(site), True, _forward_sums(site) if site.symmetric else None)
+        at = tokens.contiguous()
+        return write_rows(site.left, site.right, at, sums, scale=site.scale, share=1 / site.terms, back=True)
+
+    return _attempt(compute, site.left.device) if takes(site.left, site.right) else None
+
+
+def _forward_sums(site: PairedTokens) -> Tensor:
+    if site.sums.forward is None:
+        site.sums.forward = sum_frames(site.left, site.right, own=0, scale=site.scale)
+    return site.sums.forward
+
+
+def _reverse_sums(site: PairedTokens) -> Tensor:
+    if site.sums.reverse is None:
+        site.sums.reverse = sum_frames(site.left, site.right, own=0, scale=site.scale, moving_left=True)
+    return site.sums.reverse
 
 
 def fuse_rows(
@@ -123,17 +153,13 @@ def fuse_rows(
         return None
     text = k_text if k_text.stride(-1) == 1 else k_text.contiguous()
     scale = q.shape[-1] ** -0.5
-    try:
-        rows = weigh_segments(
-            merge_tokens(q), merge_tokens(k), text, points.tokens, own=points.latent, scale=scale, hidden=hidden
-        )
-    except torch.OutOfMemoryError:
-        raise  # plain torch needs more
-    except Exception as error:  # as in `fuse_offsets`
-        give_up(error, q.device)
-        return None
-    note_path("fused")
-    return _without_text(rows, k_text, hidden)
+
+    def compute() -> SegmentRows:
+        own, others = merge_tokens(q), merge_tokens(k)
+        return weigh_segments(own, others, text, points.tokens, own=points.latent, scale=scale, hidden=hidden)
+
+    rows = _attempt(compute, q.device)
+    return None if rows is None else _without_text(rows, k_text, hidden)
 
 
 def _without_text(rows: SegmentRows, k_text: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:

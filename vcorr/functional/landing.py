@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
-from vcorr.functional.published_code import FieldLanding
+from vcorr.functional.published_code import FieldLanding, Landed
 from vcorr.functional.query_points import QueryTokens, upload
 
 
@@ -45,11 +45,15 @@ class Landing:
 
         Only the ratios for one query token matter, so C may have any positive factor. NaN in them gives NaN.
         """
+        return self.land(cost, tokens).offsets
+
+    def land(self, cost: Tensor, tokens: Tensor) -> Landed:
+        """Returns `offsets`, and the peak and the best token of C (..., U, P)."""
         peak, best = cost.max(dim=-1)  # the first of equal values
         offsets = self.centres[best] - self.centres[tokens]
         if self.radius:
             offsets = offsets + self._refinement(cost, best)
-        return offsets.masked_fill(peak.isnan()[..., None], math.nan)
+        return Landed(offsets.masked_fill(peak.isnan()[..., None], math.nan), peak, best)
 
     def _refinement(self, cost: Tensor, best: Tensor) -> Tensor:
         """Returns the offset from the best token's centre to the C-weighted mean of centres within `radius` tokens."""

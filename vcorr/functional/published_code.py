@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -74,6 +75,14 @@ class RoundedCosts:
         return (total / heads).to(left.dtype)
 
 
+class Landed(NamedTuple):
+    """What a landing reads from C (..., U, P). offsets: (..., U, 2) pixels. peak, best: (..., U), C and its token."""
+
+    offsets: Tensor
+    peak: Tensor
+    best: Tensor
+
+
 @dataclass(frozen=True)
 class FieldLanding:
     """Reads the field of matches from C. positions: (P, 2) float32, token indices (column, row) times stride."""
@@ -88,8 +97,12 @@ class FieldLanding:
 
     def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
         """Returns positions (..., U, 2) of the best tokens in C (..., U, P), the first of equal ones; NaN for NaN."""
+        return self.land(cost, tokens).offsets
+
+    def land(self, cost: Tensor, tokens: Tensor) -> Landed:
+        """Returns `offsets`, and the peak and the best token of C (..., U, P)."""
         peak, best = cost.max(dim=-1)
-        return self.positions[best].masked_fill(peak.isnan()[..., None], math.nan)
+        return Landed(self.positions[best].masked_fill(peak.isnan()[..., None], math.nan), peak, best)
 
 
 def sample_field(field: Tensor, points: QueryTokens, weights: Tensor) -> Tensor:

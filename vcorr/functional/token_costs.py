@@ -20,9 +20,10 @@ from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import CORRECTED, Switches
 from vcorr.functional.blocks import plain_precision
 from vcorr.functional.correlation import Costs
-from vcorr.functional.fused_path import fuse_correlation
+from vcorr.functional.frame_pairs import FramePairs, MatchedPairs
 from vcorr.functional.matching import Heads, choose_heads, pick_heads, resolve_scale
 from vcorr.functional.nearest_tokens import measure_distances
+from vcorr.functional.paired_tokens import PairedTokens
 from vcorr.functional.published_code import RoundedCosts
 from vcorr.functional.query_points import QueryTokens
 
@@ -89,21 +90,69 @@ class MatchedTokens:
         It is float32; only with a second softmax in half precision does it have the dtype of the tensors. C of several
         sites is divided by their number before a second softmax, as in the published code.
         """
+        if not self.variant.second_softmax:
+            return MatchedPairs([self.pair(source, [target])], both=False).rows(tokens)[0]
         found = self._correlate(tokens, source, target)
-        return found / self.sites if self.variant.second_softmax and self.sites > 1 else found
+        return found / self.sites if self.sites > 1 else found
+
+    def pair(self, source: int, targets: Sequence[int]) -> PairedTokens:
+        """Returns the tokens of latent frame `source` and of several other frames."""
+        return PairedTokens.of(self.left, self.right, source, targets, scale=self.scale, symmetric=self.symmetric)
 
     def _correlate(self, tokens: Tensor, source: int, target: int) -> Tensor:
+        """Returns C as it goes into a second softmax, whose ties only rounding decides: the order of sums is fixed."""
         points = QueryTokens(tokens.new_empty(0, 2), tokens, tokens, latent=source)
         with plain_precision(self.device), torch.no_grad():
-            if self.variant.second_softmax and self.left.dtype != torch.float32:
-                rounded = RoundedCosts(self.left, self.right.to(self.left.dtype), points, self.symmetric, self.scale)
-                return rounded.correlation(target, slice(None))
-            costs = Costs(self.left, self.right, points, self.symmetric, self.scale)
-            # only the rounding of plain torch says which of the ties of a second softmax wins
-            found = None if self.variant.second_softmax else fuse_correlation(costs, target)
-            if found is None:
-                found = torch.cat([rows for _, _, rows in costs.pieces(target, each=False, with_mean=True)])
-            return found / (len(self.left) * (2 if self.symmetric else 1))
+            if self.left.dtype != torch.float32:
+                costs = RoundedCosts(self.left, self.right.to(self.left.dtype), points, self.symmetric, self.scale)
+                return costs.correlation(target, slice(None))
+            plain = Costs(self.left, self.right, points, self.symmetric, self.scale)
+            pieces = [rows for _, _, rows in plain.pieces(target, each=False, with_mean=True)]
+            return torch.cat(pieces) / (len(self.left) * (2 if self.symmetric else 1))
+
+
+@dataclass(frozen=True)
+class PairsOneByOne:
+    """Frames that are compared one after the other, by what `TokenCosts.rows` says. C is averaged over `costs`."""
+
+    costs: Sequence[TokenCosts]
+    source: int
+    targets: Sequence[int]
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """Returns C of tokens (U,) of the source with all tokens of every target, (J, U, P)."""
+        return self._stack([(tokens, self.source, target) for target in self.targets])
+
+    def back_rows(self, tokens: Tensor) -> Tensor:
+        """Returns C of tokens (J, U) of every target with all tokens of the source, (J, U, P)."""
+        return self._stack(
+            [(own, target, self.source) for own, target in zip(tokens.unbind(), self.targets, strict=True)]
+        )
+
+    def _stack(self, asked: Sequence[tuple[Tensor, int, int]]) -> Tensor:
+        """Returns the rows of tokens (U,) of one frame with another one, for each (tokens, source, target)."""
+        return torch.stack(
+            [
+                mean([costs.rows(tokens, source=source, target=target) for costs in self.costs])
+                for tokens, source, target in asked
+            ]
+        )
+
+
+def pair_frames(costs: Sequence[TokenCosts], source: int, targets: Sequence[int], *, both: bool) -> FramePairs:
+    """Returns what compares the tokens of one latent frame with several others, by the mean of C over sites.
+
+    both: whether the way back is asked for after the rows.
+    """
+    matched = [each for each in costs if isinstance(each, MatchedTokens) and not each.variant.second_softmax]
+    if len(matched) < len(costs):
+        return PairsOneByOne(costs, source, targets)
+    return MatchedPairs([each.pair(source, targets) for each in matched], both=both)
+
+
+def mean(values: Sequence[Tensor]) -> Tensor:
+    """Returns the mean of tensors of one shape; a single one as it is."""
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean(dim=0)
 
 
 def join_costs(costs: Sequence[TokenCosts]) -> MatchedTokens:

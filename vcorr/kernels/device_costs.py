@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vcorr.kernels.device_tiles import add_head, keep_best, write_tile
+from vcorr.kernels.device_tiles import add_head, keep_best
 
 
 @triton.jit
@@ -36,7 +36,6 @@ def cost_kernel(
     same: tl.constexpr,
     each: tl.constexpr,
     with_mean: tl.constexpr,
-    written: tl.constexpr,
     described: tl.constexpr,
     block_rows: tl.constexpr,
     block_columns: tl.constexpr,
@@ -51,8 +50,6 @@ def cost_kernel(
     column] are the log-sum-exps of the first pass. softmax: False compares raw products. same: q and k are one tensor,
     so both directions share their products. Without `each`, the directions have a loop of their own, because a shorter
     loop keeps more of its operands in flight.
-
-    written: there is one job. The sum over heads is written to best[row, column] in float32; no best column is kept.
 
     described: q and k are descriptors, q_rows and k_rows of the query tokens alone, (A, 1, U, d). Else all are
     pointers, and the latter are q and k again.
@@ -112,7 +109,5 @@ def cost_kernel(
             )  # fmt: skip
             total += tl.exp2(y * scale - tl.load(at_column)[None, :])
             at_column += jobs * columns
-    if written:
-        write_tile(total, best, row, row_ok, first, columns, block_columns)
-    elif with_mean:
+    if with_mean:
         keep_best(total, first, columns, at_best, row_ok, block_columns, described)

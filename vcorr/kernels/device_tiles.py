@@ -159,23 +159,17 @@ def keep_best(values, first, columns, at, row_ok, block_columns: tl.constexpr, d
     """Raises the keys at `at` to the best column of each row.
 
     A key holds the ordered value above 32 bits and the inverted column below them. So the atomic maximum does not
-    depend on the order of programs, and the lowest of equal columns wins. Columns beyond the end never win: they repeat
-    the last token or, described, are left out.
+    depend on the order of programs, and the lowest of equal columns wins. Columns beyond the end never win: described,
+    they are left out; else they count as the last token, which they repeat, maybe rounded differently.
     """
     column = first + tl.arange(0, block_columns)
     bits = order_bits(values)
     if described:
         bits = tl.where((column < columns)[None, :], bits, -0x80000000)
+    else:
+        column = tl.minimum(column, columns - 1)
     # two reductions take fewer registers than one that carries an index with every value
     top = tl.max(bits, 1)
     lowest = tl.min(tl.where(bits == top[:, None], column[None, :], 0x7FFFFFFF), 1)
     key = (top.to(tl.int64) << 32) | (0x7FFFFFFF - lowest).to(tl.int64)
     tl.atomic_max(at, key, mask=row_ok, sem="relaxed")
-
-
-@triton.jit
-def write_tile(values, out, row, row_ok, first, columns, block_columns: tl.constexpr):
-    """Writes a tile, whose columns begin at `first`, to out[row, column]."""
-    column = first + tl.arange(0, block_columns)
-    inside = row_ok[:, None] & (column < columns)[None, :]
-    tl.store(out + row.to(tl.int64)[:, None] * columns + column[None, :], values, mask=inside)

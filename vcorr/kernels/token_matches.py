@@ -88,30 +88,11 @@ def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Tensor:
 
     sums: of `scores`; None for no softmax.
     """
-    heads, frames = scores.q.shape[:2]
-    keys = torch.full(
-        (slots.count(heads), len(scores.tokens), frames - 1), _UNSET, dtype=torch.int64, device=scores.q.device
-    )
-    _add_heads(scores, sums, slots, keys, written=False)
-    return keys
-
-
-def write_rows(scores: Scores, sums: Sums | None) -> Tensor:
-    """Returns the correlation of the query tokens with all tokens of the other of two frames, (U, P) float32.
-
-    It is the sum over heads and directions. scores: of tensors with two frames. sums: as in `find_best`.
-    """
-    out = torch.empty(len(scores.tokens), scores.q.shape[2], dtype=torch.float32, device=scores.q.device)
-    _add_heads(scores, sums, Slots(each=False, with_mean=True), out, written=True)
-    return out
-
-
-def _add_heads(scores: Scores, sums: Sums | None, slots: Slots, out: Tensor, *, written: bool) -> None:
-    """Runs the second pass. out: keys (S, U, J) to raise, or a correlation (U, P) that is `written`."""
     heads, frames, columns, width = scores.q.shape
     rows, jobs = len(scores.tokens), frames - 1
-    if not out.numel():
-        return
+    keys = torch.full((slots.count(heads), rows, jobs), _UNSET, dtype=torch.int64, device=scores.q.device)
+    if not keys.numel():
+        return keys
     widen = needs_float32(scores.q, scores.k)
     # both directions of each head in one loop keep too many descriptors: pointers were faster on one H100
     described = can_describe(scores.q, scores.k) and not slots.each
@@ -131,7 +112,7 @@ def _add_heads(scores: Scores, sums: Sums | None, slots: Slots, out: Tensor, *, 
             scores.tokens,
             forward,
             reverse,
-            out,
+            keys,
             rows,
             columns,
             heads,
@@ -140,20 +121,20 @@ def _add_heads(scores: Scores, sums: Sums | None, slots: Slots, out: Tensor, *, 
             scores.scale * LOG2E,
             *scores.q.stride()[:3],
             *scores.k.stride()[:3],
-            out.stride(0),
+            keys.stride(0),
             softmax=scores.softmax,
             symmetric=scores.both,
             same=scores.same,
             each=slots.each,
             with_mean=slots.with_mean,
-            written=written,
             described=described,
             **tiling.arguments(width, widen),
         )
 
     tilings = cost_tilings(width, described=described, products=2 if scores.both and not scores.same else 1)
     case = name_case("costs", width, widen, both=scores.both, same=scores.same, each=slots.each, described=described)
-    launch_first(case, out.device, choose_tilings(tilings, widen), start)
+    launch_first(case, keys.device, choose_tilings(tilings, widen), start)
+    return keys
 
 
 def read_peaks(keys: Tensor) -> Tensor:

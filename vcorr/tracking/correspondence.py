@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import NumericalError, UsageError
@@ -191,52 +189,38 @@ class CorrespondenceTracker:
         """Reads chunks with one latent per frame. A frame is read when all its chunks have come."""
         last = {frame: number for number, chunk in enumerate(chunks) for frame in chunk}
         waiting: dict[int, list[Piece]] = {}
-        read: dict[int, FrameRead] = {}
+        order, reads = [query_frame], list[FrameRead]()
         reader: FrameReader | None = None
         for number, (chunk, found) in enumerate(passes):
             reader = reader or self._reader(queries, found)
             for latent, frame in enumerate(chunk[1:], start=1):
                 waiting.setdefault(frame, []).append(Piece(found.costs, latent))
-                if last[frame] == number:
-                    read[frame] = reader.read(waiting.pop(frame))
+            done = sorted((f for f in chunk[1:] if last[f] == number), key=lambda frame: len(waiting[frame]))
+            if done:
+                order += done
+                reads.append(reader.read([waiting.pop(frame) for frame in done]))
         assert reader is not None  # a clip of several frames has a chunk
-        order = [read.get(frame) or _own_frame(read) for frame in range(frames)]
-        landed, confidence = _stack(order)
-        return Followed(_to_numpy(reader.place(landed, query_frame)), _to_numpy(reader.spread(confidence)))
+        placed, back = reader.place(reads), np.argsort(order)
+        return Followed(placed.xy[:, back], placed.confidence[:, back])
 
     def _read_videos(self, passes: Iterator[tuple[Chunk, ChunkCosts]], queries: QueryPoints, frames: int) -> Followed:
         """Reads chunks that were encoded as videos. A frame in several chunks gets the mean of its positions."""
         xy = np.zeros((len(queries), frames, 2))
         confidence = np.zeros((len(queries), frames))
         times = np.zeros(frames)
+        reader: FrameReader | None = None
         for chunk, found in passes:
-            reader, grid = self._reader(queries, found), found.grid
-            read = {j: reader.read([Piece(found.costs, j)]) for j in range(1, grid.frames)}
-            landed, sure = _stack([read.get(j) or _own_frame(read) for j in range(grid.frames)])
-            positions, surely = _to_numpy(reader.place(landed, 0)), _to_numpy(reader.spread(sure))
-            points = queries.xy.numpy()
-            where = to_frames(positions, grid, points, variant=self.variant)[:, : len(chunk)]
-            how_sure = (surely @ grid.time_weights().T)[:, : len(chunk)]
+            grid = found.grid
+            if reader is None or reader.grid != grid:
+                reader = self._reader(queries, found)
+            placed = reader.place([reader.read([[Piece(found.costs, j)] for j in range(1, grid.frames)])])
+            where = to_frames(placed.xy, grid, queries.xy.numpy(), variant=self.variant)[:, : len(chunk)]
+            how_sure = (placed.confidence @ grid.time_weights().T)[:, : len(chunk)]
             here = list(chunk)
             xy[:, here] += where
             confidence[:, here] += how_sure
             times[here] += 1
         return Followed((xy / times[:, None]).astype(np.float32), (confidence / times).astype(np.float32))
-
-
-def _own_frame(read: dict[int, FrameRead]) -> FrameRead:
-    """Returns what stands for the frame of the queries, which is not read: it stays where it is."""
-    other = next(iter(read.values()))
-    return FrameRead(torch.zeros_like(other.landed), torch.ones_like(other.confidence))
-
-
-def _stack(order: Sequence[FrameRead]) -> tuple[Tensor, Tensor]:
-    """Returns what was read of all frames, (U, F, 2) and (U, F)."""
-    return torch.stack([each.landed for each in order], 1), torch.stack([each.confidence for each in order], 1)
-
-
-def _to_numpy(values: Tensor) -> NDArray[np.float32]:
-    return np.asarray(values.float().cpu().numpy())
 
 
 def _choose_sites(model: VideoModel, probe: Probe, layers: tuple[int, ...]) -> list[Site]:

@@ -1,13 +1,14 @@
-"""Reads positions and confidences of query points from the correlations of one target frame.
+"""Reads positions and confidences of query points from the correlations of target frames.
 
-Shapes: N query points, U distinct query tokens, P = h*w tokens of a frame.
+Shapes: N query points, U distinct query tokens, J target frames, P = h*w tokens of a frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, groupby
 
 import numpy as np
 import torch
@@ -20,7 +21,10 @@ from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.variants import Switches
 from vcorr.functional.landing import make_landing
 from vcorr.functional.matching import to_positions
+from vcorr.functional.paired_tokens import frames_at_once
+from vcorr.functional.published_code import Landed
 from vcorr.functional.query_points import QueryPoints, QueryTokens, upload
+from vcorr.functional.token_costs import pair_frames
 from vcorr.tracking.track_options import Visibility
 
 QUERY_LATENT = 0
@@ -34,15 +38,10 @@ class Piece:
     costs: Sequence[TokenCosts]
     latent: int
 
-    def rows(self, tokens: Tensor, *, back: bool = False) -> Tensor:
-        """Returns C of query tokens with the target frame, (U, P), mean over layers; `back` exchanges the frames."""
-        source, target = (self.latent, QUERY_LATENT) if back else (QUERY_LATENT, self.latent)
-        return _mean([costs.rows(tokens, source=source, target=target) for costs in self.costs])
-
 
 @dataclass(frozen=True)
 class FrameRead:
-    """What one target frame says. landed: (U, 2) pixels, as a landing gives them. confidence: (U,) in [0, 1]."""
+    """What J target frames say. landed: (J, U, 2) pixels, as a landing gives them. confidence: (J, U) in [0, 1]."""
 
     landed: Tensor
     confidence: Tensor
@@ -81,36 +80,51 @@ class FrameReader:
             )
         self.tokens: QueryTokens = points.locate(grid, costs.device, variant)
         self._landing = make_landing(grid, self.tokens, costs.radius, costs.device)
-        self._grid, self._variant, self._visibility = grid, variant, visibility
+        self.grid, self._variant, self._visibility = grid, variant, visibility
 
-    def read(self, pieces: Sequence[Piece]) -> FrameRead:
-        """Returns what a target frame says, from the mean of its correlations over all passes that hold it."""
-        tokens = self.tokens.tokens
-        rows = _mean([piece.rows(tokens) for piece in pieces])
-        if self._variant.second_softmax:
-            landed = self._landing.offsets(rows.softmax(dim=-1).float(), tokens)
-        else:
-            landed = self._landing.offsets(rows, tokens)
-        return FrameRead(landed, self._confide(pieces, rows.float()))
+    def read(self, frames: Sequence[Sequence[Piece]]) -> FrameRead:
+        """Returns what target frames say, each from the mean of its correlations over all passes that hold it."""
+        read = [self._read_together(part) for part in self._split(frames)]
+        return FrameRead(torch.cat([each.landed for each in read]), torch.cat([each.confidence for each in read]))
 
-    def place(self, landed: Tensor, latent: int) -> Tensor:
-        """Returns positions of the queries, (N, F, 2), from (U, F, 2); the query itself in the frame `latent`."""
+    def place(self, reads: Sequence[FrameRead]) -> Followed:
+        """Returns the queries in their own frame and then in all frames that were read, copied to the host at once."""
         tokens = self.tokens
-        return to_positions(landed, QueryTokens(tokens.xy, tokens.tokens, tokens.index, tokens.weights, latent))
+        landed = _behind([read.landed for read in reads], 0.0)
+        xy = to_positions(landed, QueryTokens(tokens.xy, tokens.tokens, tokens.index, tokens.weights, QUERY_LATENT))
+        confidence = self._spread(_behind([read.confidence for read in reads], 1.0))
+        found = torch.cat([xy, confidence[..., None]], dim=-1).cpu().numpy()
+        return Followed(found[..., :2], found[..., 2])
 
-    def spread(self, confidence: Tensor) -> Tensor:
+    def _split(self, frames: Sequence[Sequence[Piece]]) -> Iterator[list[Sequence[Piece]]]:
+        """Yields neighbouring frames that are read together: in equally many passes, and as many as memory allows."""
+        for views, alike in groupby(frames, key=len):
+            part = list(alike)
+            parts = -(-len(part) * views // frames_at_once(self.grid.tokens_per_frame))
+            size = -(-len(part) // parts)
+            yield from (part[start : start + size] for start in range(0, len(part), size))
+
+    def _read_together(self, frames: Sequence[Sequence[Piece]]) -> FrameRead:
+        views = _Views(frames, both=self._visibility == "cycle", device=self.tokens.tokens.device)
+        tokens = self.tokens.tokens
+        rows = views.rows(tokens)
+        landed = self._landing.land(rows.softmax(dim=-1).float() if self._variant.second_softmax else rows, tokens)
+        return FrameRead(landed.offsets, self._confide(views, rows, landed))
+
+    def _spread(self, confidence: Tensor) -> Tensor:
         """Returns the confidence of each query, (N, F), from the confidence of its token, (U, F)."""
         if self.tokens.weights is not None:  # every point is visible
             return confidence.new_ones(len(self.tokens.xy), confidence.shape[1])
         return confidence.index_select(0, self.tokens.index)
 
-    def _confide(self, pieces: Sequence[Piece], rows: Tensor) -> Tensor:
+    def _confide(self, views: _Views, rows: Tensor, landed: Landed) -> Tensor:
         if self._visibility == "always":
-            return rows.new_ones(len(rows))
-        peak, best = rows.max(dim=-1)
+            return rows.new_ones(rows.shape[:2], dtype=torch.float32)
+        # a second softmax makes ties, so the best token is the one before it
+        peak, best = rows.float().max(dim=-1) if self._variant.second_softmax else (landed.peak, landed.best)
         if self._visibility == "peak":
-            return peak
-        back = _mean([piece.rows(best, back=True) for piece in pieces]).float().argmax(dim=-1)
+            return peak.float()
+        back = views.back_rows(best).float().argmax(dim=-1)
         away = self._centres[back] - self._centres[self.tokens.tokens]
         error: Tensor = torch.linalg.vector_norm(away, dim=-1)
         return 1 / (1 + error)
@@ -118,9 +132,53 @@ class FrameReader:
     @cached_property
     def _centres(self) -> Tensor:
         """(P, 2), the centre of each token in token strides."""
-        strides = self._grid.in_strides(self._grid.centres).astype(np.float32)
+        strides = self.grid.in_strides(self.grid.centres).astype(np.float32)
         return upload(strides, self.tokens.tokens.device)
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
-    return values[0] if len(values) == 1 else torch.stack(list(values)).mean(dim=0)
+def _behind(read: Sequence[Tensor], first: float) -> Tensor:
+    """Returns what was read of all frames, (U, 1 + J, ...), with `first` for the frame of the queries before them."""
+    own = read[0].new_full((1, *read[0].shape[1:]), first)
+    return torch.cat([own, *read]).transpose(0, 1)
+
+
+class _Views:
+    """Target frames in the passes that hold them. C of a frame is its mean over these passes.
+
+    Args:
+        frames: the V views of each of the J target frames.
+        both: whether the way back is asked for.
+        device: of the correlations.
+    """
+
+    def __init__(self, frames: Sequence[Sequence[Piece]], *, both: bool, device: torch.device) -> None:
+        self._views = len(frames[0])
+        by_pass: dict[int, list[tuple[int, Piece]]] = {}
+        for place, piece in enumerate(chain.from_iterable(zip(*frames, strict=True))):
+            by_pass.setdefault(id(piece.costs), []).append((place, piece))
+        parts = list(by_pass.values())
+        self._sizes = [len(part) for part in parts]
+        self._pairs = [
+            pair_frames(part[0][1].costs, QUERY_LATENT, [piece.latent for _, piece in part], both=both)
+            for part in parts
+        ]
+        # of each row of all passes one after the other: its frame; and where the views of each frame are among them
+        places = np.array([place for part in parts for place, _ in part])
+        self._frames, self._rows = upload(places % len(frames), device), upload(np.argsort(places), device)
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """Returns C of query tokens (U,) with every target frame, (J, U, P)."""
+        return self._mean([pairs.rows(tokens) for pairs in self._pairs])
+
+    def back_rows(self, tokens: Tensor) -> Tensor:
+        """Returns C of tokens (J, U) of every target frame with the frame of the queries, (J, U, P)."""
+        if len(self._pairs) == 1:
+            return self._pairs[0].back_rows(tokens)
+        asked = tokens.index_select(0, self._frames).split(self._sizes)
+        return self._mean([pairs.back_rows(own) for pairs, own in zip(self._pairs, asked, strict=True)])
+
+    def _mean(self, parts: Sequence[Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]  # one pass holds every frame once, in order
+        rows = torch.cat(list(parts)).index_select(0, self._rows)
+        return rows.reshape(self._views, len(rows) // self._views, *rows.shape[1:]).mean(dim=0)

@@ -67,9 +67,7 @@ def say_results(results: Sequence[SweepResult], out: Path, board: Path | None, s
         say(f"Board: {board}")
 
 
-_EXPLAINED = (
-    "skill: 0 if nothing moves, 1 for the best prediction the tokens allow. More about a row: vcorr show run"
-)
+_EXPLAINED = "skill: 0 if nothing moves, 1 for the best prediction the tokens allow. More about a row: vcorr show run"
 
 
 def _says(row: Mapping[str, Text | str], name: str, usual: str) -> bool:
