@@ -174,6 +174,27 @@ def test_a_kernel_that_fails_is_an_error_where_fused_is_forced(refusing):
         match_case(Case.draw(**TINY))
 
 
+def test_memory_that_runs_out_in_the_first_try_decides_nothing(monkeypatch):
+    from vcorr.kernels import self_check
+
+    errors = iter([torch.OutOfMemoryError("CUDA out of memory")])
+    found = self_check.find_best
+
+    def exhaust(*arguments):
+        for error in errors:
+            raise error
+        return found(*arguments)
+
+    monkeypatch.setattr(self_check, "find_best", exhaust)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(self_check, "find_fault", lambda device: find_fault(torch.device("cpu")))
+    device = torch.device("cuda:1")
+    with pytest.raises(torch.OutOfMemoryError):
+        refuse_device(device)
+    assert refuse_device(device) == ""
+
+
 def test_memory_that_runs_out_is_said_as_such(refusing, monkeypatch):
     monkeypatch.setattr(kernel_choice, "choose_path", choose_as_on_a_gpu)
     refusing(torch.OutOfMemoryError("CUDA out of memory"))

@@ -101,8 +101,8 @@ def measure_agreement(
     say: gets one line of progress per case.
     """
     found: dict[tuple[str, str], Agreement] = {}
-    for dtype in dtypes:
-        for index in range(cases):
+    for index in range(cases):
+        for dtype in dtypes:
             case = draw_case(np.random.default_rng((seed, index)), device, dtype)
             for one in _compare_case(case):
                 found[one.kernel, one.dtype] = found.get((one.kernel, one.dtype), Agreement(one.kernel, one.dtype)).add(

@@ -122,7 +122,8 @@ def attention_token_rows(
 def _read_segments(sums: Tensor, peaks: Tensor, points: QueryTokens) -> AttentionRows:
     """Converts sums and peaks of query tokens per segment, (U, 1 + F) with the text first, to a summary of queries."""
     own = points.latent
-    read = (
+    sums, peaks = (value.index_select(0, points.index) for value in (sums, peaks))
+    return AttentionRows(
         without_latent(peaks[:, 1:], own),
         peaks[:, 1 + own],
         peaks[:, 0],
@@ -130,7 +131,6 @@ def _read_segments(sums: Tensor, peaks: Tensor, points: QueryTokens) -> Attentio
         sums[:, 1 + own],
         sums[:, 0],
     )
-    return AttentionRows(*(value.index_select(0, points.index) for value in read))
 
 
 @dataclass(frozen=True)

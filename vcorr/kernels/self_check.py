@@ -20,9 +20,14 @@ def find_fault(device: torch.device) -> str:
     """Runs matching and attention on a small case; returns what went wrong, or "".
 
     It waits for the device, and compiles two kernels per dtype: the first use in a process takes seconds.
+
+    Raises:
+        OutOfMemoryError: of torch; it says nothing about the kernels.
     """
     try:
         wrong = [dtype for dtype in (torch.bfloat16, torch.float32) if not _agrees(device, dtype)]
+    except torch.OutOfMemoryError:
+        raise  # plain torch needs more
     except Exception as error:  # whatever the compiler or the driver raises: plain torch still computes
         return f"a first try on {device} failed with {type(error).__name__}: {first_line(error)}"
     return f"a first try on {device} gave wrong numbers in {wrong[0]}" if wrong else ""
