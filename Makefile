@@ -34,7 +34,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo measure tables results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance accelerators video-scores ray coverage animation wheels clean
+.PHONY: help install demo measure tables results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance networks accelerators video-scores ray coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,15 @@ check: $(STAMP)  ## check style, types, imports and plain English, as CI and pre
 format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Half an hour on four GPUs with UNTIL=1640; without UNTIL it runs to its end. PICTURES and DECODER are optional
+STEPS ?= 9500
+DECODER ?= 450
+NETWORKS ?= runs/remake
+
+networks: $(STAMP)  ## train three seeds of the embedded model, choose one, and measure everything (DEVICE=cuda:0,cuda:1)
+	$(BIN)/python -m vcorr_tiny.remake run --out $(NETWORKS) --device $(DEVICE) --jobs $(JOBS) --steps $(STEPS) \
+		--decoder-seconds $(DECODER) $(if $(PICTURES),--pictures $(PICTURES)) $(if $(UNTIL),--until $(UNTIL))
 
 # All of findings, switches, traits, guidance, accelerators, knockouts, tracking, propagation, and the videos of video-scores.
 # Tasks run JOBS at a time, past failures, and the same command goes on. It needs no docs and nothing that draws charts

@@ -15,11 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from vcorr import VcorrError
 
@@ -69,13 +70,28 @@ class Processes:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = Lock()
 
-    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Runs a process; returns its exit code. After `stop` it runs none."""
+    def run(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        log: BinaryIO | None = None,
+        cores: Collection[int] = (),
+    ) -> int:
+        """Runs a process; returns its exit code. After `stop` it runs none.
+
+        log: gets its output. cores: numbers of the processor cores that it may use; empty for all of this process.
+        """
         with self._lock:
             if self.stopped:
                 return EXIT_INTERRUPTED
-            process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, process_group=0)
+            nothing, errors = subprocess.DEVNULL, subprocess.STDOUT if log else None
+            process = subprocess.Popen(
+                words, env=environment, stdin=nothing, stdout=log, stderr=errors, process_group=0
+            )
             self._running.add(process)
+            if cores:
+                with suppress(ProcessLookupError):  # it has ended already
+                    os.sched_setaffinity(process.pid, cores)
         try:
             return process.wait()
         finally:

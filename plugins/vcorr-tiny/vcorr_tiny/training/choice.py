@@ -74,6 +74,16 @@ def _line(candidate: Candidate) -> str:
     return f"{candidate.name}: loss {candidate.loss:.4f}, skill {candidate.skill:.3f} (loss and skill: {detail})"
 
 
+def rank_layers(matching: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> list[int]:
+    """Returns the layers, the one with the highest skill first: mean over timesteps, then over kinds of clips.
+
+    matching: by kind of clips, `query_key` with one list of layers per timestep.
+    """
+    kinds = [[fmean(layer) for layer in zip(*each["query_key"].values(), strict=True)] for each in matching.values()]
+    means = [fmean(layer) for layer in zip(*kinds, strict=True)]
+    return sorted(range(len(means)), key=lambda layer: -means[layer])
+
+
 class BestLayer(NamedTuple):
     """The layer with the highest skill, and this skill, mean over timesteps."""
 

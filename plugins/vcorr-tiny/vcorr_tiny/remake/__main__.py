@@ -1,0 +1,142 @@
+"""Makes the networks of the embedded model again: ``python -m vcorr_tiny.remake run``.
+
+Trains the autoencoder unless one is given, then three seeds side by side, one per device. Baselines are measured
+meanwhile, on processor cores of their own. Then the seed to ship is chosen, and everything is measured. The same
+command goes on after an interruption. ``adopt`` puts the result into the checkout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from vcorr import VcorrError
+from vcorr.cli.stopping import stop_in_order
+from vcorr_tiny.command_runs import count_cores, end, read_count
+from vcorr_tiny.network_folder import SEEDS, VARIABLE
+from vcorr_tiny.remake.adopting import PLUGIN, adopt
+from vcorr_tiny.remake.choosing import assemble_networks
+from vcorr_tiny.remake.recipe import COPIES, NETWORKS, RUNS, VAE, Recipe, is_finished
+from vcorr_tiny.remake.workers import Cores, Workers, name_devices, say, share_cores
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured. only, limit: as `vcorr_tiny.measure` takes them; "" and 0 for everything. jobs: at a time."""
+
+    jobs: int
+    only: str = ""
+    limit: int = 0
+
+    def make_words(self, out: Path, device: str, jobs: int, until: float) -> list[str]:
+        """Returns the words of the command. until: seconds from now."""
+        chosen = [*(["--only", self.only] if self.only else []), *(["--limit", str(self.limit)] if self.limit else [])]
+        ends = ["--until", f"{until:.0f}"] if math.isfinite(until) else []
+        where = ["--out", str(out / RUNS), "--copies", str(out / COPIES), "--device", device, "--jobs", str(jobs)]
+        return ["vcorr_tiny.measure", *where, *chosen, *ends]
+
+
+def remake(recipe: Recipe, measuring: Measuring, workers: Workers, devices: Sequence[str]) -> None:
+    """Trains networks, chooses one, and measures everything.
+
+    Raises:
+        VcorrError: a stage failed, or time was up; the same call goes on.
+    """
+    recipe.keep(workers.out)
+    cores = share_cores(len(devices))
+    with _measure_baselines(measuring, workers, cores):
+        _train_vae(recipe, workers, devices, cores)
+        trainings = recipe.list_trainings(workers.out)
+        missing = {name: words for name, words in trainings.items() if not is_finished(workers.out / name)}
+        workers.train(missing, devices, cores)
+        paused = [name for name in trainings if not is_finished(workers.out / name)]
+        if paused:
+            raise VcorrError(f"Time is up before these were finished: {', '.join(paused)}.", hint="Repeat the command.")
+        say(assemble_networks(workers.out, SEEDS).rstrip())
+    environment = {VARIABLE: str((workers.out / NETWORKS).absolute()), "OMP_NUM_THREADS": "1"}
+    words = measuring.make_words(workers.out, ",".join(devices), measuring.jobs, workers.seconds_left)
+    workers.run_or_fail("measure", words, frozenset(), environment)
+
+
+def _train_vae(recipe: Recipe, workers: Workers, devices: Sequence[str], cores: Cores) -> None:
+    """Trains the autoencoder on all devices together, unless one was given or it is finished."""
+    if not recipe.trains_vae or is_finished(workers.out / VAE):
+        return
+    device, environment = name_devices(devices)
+    words = [*recipe.train_vae(workers.out), "--device", device]
+    together = ["torch.distributed.run", "--nproc-per-node", str(len(devices)), "-m"] if device == "cuda" else []
+    own: frozenset[int] = frozenset().union(*cores.trainings)
+    workers.run_or_fail(VAE, [*together, *words], own, environment)
+
+
+@contextmanager
+def _measure_baselines(measuring: Measuring, workers: Workers, cores: Cores) -> Iterator[None]:
+    """Measures what needs no network during the block, on the cores that trainings leave. The block's end stops it."""
+    beside = Workers(workers.out, workers.deadline)
+    words = [*measuring.make_words(workers.out, "cpu", len(cores.rest), workers.seconds_left), "--without-networks"]
+    environment = {"OMP_NUM_THREADS": "1"}
+    thread = Thread(target=lambda: beside.run("baselines", words, cores.rest, environment))
+    if cores.rest:
+        thread.start()
+    try:
+        yield
+    finally:
+        beside.processes.stop()
+        if cores.rest:
+            thread.join()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Builds the parser of the command line."""
+    lines = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.remake", description=__doc__, formatter_class=lines)
+    commands = parser.add_subparsers(dest="command", required=True)
+    taken = commands.add_parser("adopt", help="put the networks and their records into the checkout")
+    taken.add_argument("out", type=Path, help="--out of a finished run")
+    taken.add_argument("--plugin", type=Path, default=PLUGIN, help="folder of vcorr-tiny (default: %(default)s)")
+    _add_run(commands.add_parser("run", help="train, choose and measure"))
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    recipe = Recipe(0)
+    run.add_argument("--out", type=Path, default=Path("runs", "remake"), help="its folder (default: %(default)s)")
+    run.add_argument("--device", default="cpu", help="such as cuda:0,cuda:1 (default: %(default)s)")
+    run.add_argument("--steps", type=read_count, required=True, help="steps of each seed's transformer")
+    run.add_argument("--vae", default=recipe.vae, help="autoencoder of all seeds (default: the package's)")
+    run.add_argument("--vae-seconds", type=float, default=0.0, help="train an autoencoder so long, in place of --vae")
+    run.add_argument("--vae-steps", type=int, default=0, help="train an autoencoder for so many steps")
+    run.add_argument("--decoder-seconds", type=float, default=0.0, help="train the decoder on for so long")
+    run.add_argument("--decoder-steps", type=int, default=0, help="train the decoder on for so many steps")
+    run.add_argument("--pictures", default="", help="safetensors file of pictures, textures of half of the videos")
+    run.add_argument("--small", action="store_true", help="the small model of the tests")
+    run.add_argument("--until", type=float, default=math.inf, help="seconds after which everything is interrupted")
+    run.add_argument("--jobs", type=read_count, default=count_cores(), help="processes that measure at a time")
+    run.add_argument("--only", default="", metavar="NAME[,NAME]", help="measure only tasks that begin so")
+    run.add_argument("--limit", type=int, default=0, help="clips that are measured (default: all)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    started = time.monotonic()
+    options = build_parser().parse_args(arguments)
+    if options.command == "adopt":
+        sys.stdout.write(adopt(options.out, options.plugin))
+        return 0
+    recipe = Recipe(**{name: getattr(options, name) for name in Recipe.__dataclass_fields__})
+    measuring = Measuring(options.jobs, options.only, options.limit)
+    with stop_in_order():
+        remake(recipe, measuring, Workers(options.out, started + options.until), options.device.split(","))
+    sys.stdout.write(f"Networks: {options.out / NETWORKS}, copies: {options.out / COPIES}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    end(main)
