@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from vcorr_tiny import command_runs, findings, generated, measure, pieces, propagated, switches, tracked
-from vcorr_tiny.command_runs import Call, Command, Work, end, make_parser, read_work
+from vcorr_tiny.command_runs import Call, Command, Processes, Work, end, make_parser, read_work
 
 from vcorr import StoreError, UsageError
 from vcorr.cli import main as program
@@ -166,3 +169,19 @@ def test_options_are_read() -> None:
     line = "--out a --limit 4 --device cuda --jobs 3 --reuse only --only tiny,zncc-search --tables-only"
     work = read_work(parser.parse_args(line.split()))
     assert work == Work(Path("a"), 4, "cuda", 3, "only", ("tiny", "zncc-search"), tables_only=True)
+
+
+def test_an_interrupted_process_is_ended_with_the_command_that_waits_for_it(monkeypatch) -> None:
+    waits: list[subprocess.Popen[bytes]] = []
+    wait = subprocess.Popen.wait
+
+    def interrupt_once(self, timeout: float | None = None) -> int:
+        waits.append(self)
+        if len(waits) == 1:
+            raise KeyboardInterrupt
+        return wait(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupt_once)
+    with pytest.raises(KeyboardInterrupt):
+        Processes().run([sys.executable, "-c", "import signal; signal.pause()"], os.environ)
+    assert waits[0].poll() is not None

@@ -65,8 +65,9 @@ class Call:
 class Processes:
     """The processes that run now. They are in process groups of their own: Ctrl-C reaches them through `stop` alone."""
 
-    def __init__(self) -> None:
-        self.stopped = False
+    def __init__(self, patience: float = PATIENCE) -> None:
+        """Begins with none. patience: seconds that a process has to end after it was interrupted."""
+        self.stopped, self._patience = False, patience
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = Lock()
 
@@ -94,17 +95,23 @@ class Processes:
                     os.sched_setaffinity(process.pid, cores)
         try:
             return process.wait()
+        except KeyboardInterrupt:  # it is in another process group, so it was not interrupted as well
+            self._end([process])
+            raise
         finally:
             with self._lock:
                 self._running.discard(process)
 
-    def stop(self, patience: float = PATIENCE) -> None:
-        """Interrupts all processes as Ctrl-C does, and ends those that still run after `patience` seconds."""
+    def stop(self) -> None:
+        """Interrupts all processes as Ctrl-C does, and ends those that still run when patience is over."""
         with self._lock:
             self.stopped, running = True, list(self._running)
+        self._end(running)
+
+    def _end(self, running: Sequence[subprocess.Popen[bytes]]) -> None:
         for process in running:
             process.send_signal(signal.SIGINT)
-        end_by = time.monotonic() + patience
+        end_by = time.monotonic() + self._patience
         for process in running:
             try:
                 process.wait(max(end_by - time.monotonic(), 0.0))

@@ -17,6 +17,8 @@ from vcorr_tiny.command_runs import Processes, count_cores
 
 MOST_CORES = 8
 """Most processor cores of one training."""
+PATIENCE = 60.0
+"""Seconds that a process has to end after it was interrupted: measuring ends its own processes, and makes copies."""
 TAIL = 30
 """Lines of a log that are shown when its process failed."""
 
@@ -59,7 +61,7 @@ class Workers:
 
     out: Path
     deadline: float = math.inf
-    processes: Processes = field(default_factory=Processes)
+    processes: Processes = field(default_factory=lambda: Processes(PATIENCE))
 
     @property
     def seconds_left(self) -> float:
