@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,6 +114,53 @@ def test_other_weights_and_another_dtype_are_encoded_again(model, change):
         expected = model.encode(clip.video)
     assert torch.equal(found, expected)
     assert (model.kept_inputs.embedded, model.kept_inputs.encoded) == (2, 2)
+
+
+def change_configuration(model):
+    model.pipe.vae.register_to_config(scaling_factor=2 * model.pipe.vae.config.scaling_factor)
+
+
+def tile_in_halves(model):
+    tile_autoencoder(model.pipe)
+    model.pipe.vae.tile_sample_min_height = model.pipe.vae.tile_sample_min_width = model.config.height // 2
+
+
+@pytest.mark.parametrize("stills", [False, True])
+@pytest.mark.parametrize("change", [change_weights, change_dtype, change_configuration, tile_in_halves])
+def test_whatever_changes_the_autoencoder_changes_videos_and_stills(model, change, stills):
+    clip = replace(clip_of(model), stills=stills)
+    before = latents(model, clip)
+    change(model)
+    found = latents(model, clip)
+    model.adopt(model.pipe, "cpu")  # nothing is kept
+    expected = latents(model, clip)
+    assert found.shape == expected.shape
+    assert torch.equal(found, expected)
+    assert before.shape != expected.shape or not torch.equal(before, expected)
+
+
+def test_a_trackers_chunks_are_embedded_again_with_other_weights(model):
+    chunk = replace(clip_of(model), stills=True)
+    read(model, chunk)
+    change_weights(model)
+    found = read(model, chunk)
+    model.adopt(model.pipe, "cpu")  # nothing is kept
+    assert equal(found, read(model, chunk))
+
+
+def test_what_an_autoencoder_notes_while_it_works_is_no_setting():
+    model = load_small("wan2.1-1.3b")  # it counts its convolutions at the first video
+    for seed in (0, 1, 0, 1):
+        latents(model, clip_of(model, seed=seed))
+    assert model.kept_inputs.encoded == 2
+
+
+def test_settings_of_a_network_in_the_autoencoder_count():
+    model = load_small("open-sora-1.2")  # its autoencoder has an autoencoder of images inside
+    latents(model, clip_of(model))
+    tile_autoencoder(model.pipe)
+    latents(model, clip_of(model))
+    assert model.kept_inputs.encoded == 2
 
 
 def test_tiles_of_the_autoencoder_are_encoded_again(model):

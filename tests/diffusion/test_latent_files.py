@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import vcorr
 from tests.support.small_models import load_small
 from vcorr import Clip, StoreError
-from vcorr.diffusion.latent_files import LatentFiles
+from vcorr.diffusion.latent_files import LatentFiles, hash_code
 from vcorr.diffusion.options import tile_autoencoder
 from vcorr.runner.coordinator import execute
 from vcorr.runner.plan import make_plan
@@ -99,6 +103,32 @@ def test_runs_with_and_without_files_are_the_same_run(home, tmp_path):
     assert kept.record()["spec"]["keep_latents"] is True
 
 
+def test_another_version_of_the_adapters_code_has_files_of_its_own(home, monkeypatch):
+    for number, code in enumerate(("a", "b"), start=1):
+        monkeypatch.setattr("vcorr.diffusion.latent_files.hash_code", lambda package, code=code: (package, code))
+        model = load()
+        encode(model, clip_of(model))
+        assert (model.kept_inputs.encoded, len(list(home.iterdir()))) == (1, number)
+    monkeypatch.setattr("vcorr.diffusion.latent_files.hash_code", lambda package: None)
+    assert load().latent_files() is None
+
+
+def test_every_file_of_a_package_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "some_adapter"
+    package.mkdir()
+    for name in ("__init__.py", "deep.py"):
+        (package / name).write_text("")
+    importlib.import_module("some_adapter")
+    monkeypatch.setitem(sys.modules, "some_adapter", sys.modules["some_adapter"])
+    before = hash_code.__wrapped__("some_adapter")
+    assert before == hash_code.__wrapped__("some_adapter")
+    (package / "deep.py").write_text("changed = True")
+    assert hash_code.__wrapped__("some_adapter") != before
+    assert hash_code("__main__") is None
+    assert hash_code("not_imported_at_all") is None
+
+
 FACTS = {"video": "a"}
 
 
@@ -142,6 +172,57 @@ def test_the_files_used_last_stay_within_the_size(tmp_path):
         assert files.read({"video": "0"}, "cpu") is not None
         files.write({"video": str(number)}, torch.zeros(1000))
     assert [files.read({"video": str(number)}, "cpu") is not None for number in range(4)] == [True, False, False, True]
+
+
+def test_every_byte_of_a_file_counts(tmp_path):
+    files = files_at(tmp_path)
+    files.write(FACTS, torch.arange(3.0))
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found = files.read(FACTS, "cpu")
+        assert found is None or torch.equal(found, torch.arange(3.0)), whole[:place]
+    path.write_bytes(whole)
+    assert files.read(FACTS, "cpu") is not None
+
+
+def test_axes_that_are_no_order_are_not_read(tmp_path):
+    files = files_at(tmp_path)
+    files.write(FACTS, torch.zeros(2, 3))
+    (path,) = tmp_path.iterdir()
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    for axes in ("5", "null", "{}", "[0, 0]", "[0]", '["a", 1]', "[0, 1, 2]", "nonsense"):
+        save_file(tensors, path, {**about, "axes": axes})
+        assert files.read(FACTS, "cpu") is None, axes
+
+
+def test_files_of_a_folder_that_is_only_read_are_used(tmp_path, monkeypatch):
+    files_at(tmp_path).write(FACTS, torch.ones(1))
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", refuse)  # tests may run as a user who may do everything
+    found = files_at(tmp_path).read(FACTS, "cpu")
+    assert found is not None
+    assert torch.equal(found, torch.ones(1))
+
+
+def test_what_a_killed_process_left_behind_is_deleted(tmp_path):
+    left = tmp_path / ".aa.safetensors.123.0123abcd.tmp"
+    left.write_bytes(b"half")
+    files_at(tmp_path).write(FACTS, torch.zeros(1))
+    assert not left.exists()
+
+
+def test_other_users_may_read_the_files(tmp_path):
+    files_at(tmp_path).write(FACTS, torch.zeros(1))
+    (tmp_path / "plain").write_bytes(b"")
+    (path,) = tmp_path.glob("*.safetensors")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):

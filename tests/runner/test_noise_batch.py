@@ -80,6 +80,7 @@ def test_more_levels_than_steps_count_as_the_steps():
         ({"noise_batch": 0}, "at least one noise level"),
         ({"noise_batch": 2, "mode": "generate"}, "in mode generate, each noise level follows from the one before"),
         ({"noise_batch": 2, "mode": "invert"}, "in mode invert, each"),
+        ({"keep_latents": True, "mode": "generate"}, "mode generate encodes no video"),
         (
             {
                 "noise_batch": 2,

@@ -5,6 +5,7 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,12 @@ _LATENT_CHANNELS = ("latent_channels", "z_dim")
 """Names that autoencoders of diffusers use for the number of channels of their latents."""
 
 
+def _packages_of(adapter: type) -> set[str]:
+    """Returns the packages that an adapter's class and its bases are from, besides vcorr itself and Python's own."""
+    found = {base.__module__.partition(".")[0] for base in adapter.__mro__}
+    return found - {"vcorr"} - sys.stdlib_module_names
+
+
 class AdapterLatents(AdapterLayout[C]):
     """The part of `DiffusersVideoModel` that encodes videos and brings latents into the denoiser's form."""
 
@@ -45,24 +52,29 @@ class AdapterLatents(AdapterLayout[C]):
         """
         if not clip.stills:
             return self.kept_inputs.latents(self.pipe, self.device, video, self.encode)
+        from vcorr.diffusion.kept_inputs import latents_state
         from vcorr.diffusion.still_latents import StillLatents
 
         self._stills = self._stills or StillLatents()
-        return self._stills.encode(video, self.encode)
+        return self._stills.encode(video, self.encode, latents_state(self.pipe))
 
     def latent_files(self) -> LatentFiles | None:
         """Returns the files that keep latents between runs.
 
-        None if the weights are random or were not loaded by `load`, or if the autoencoder's were changed since.
+        None if the weights are random or were not loaded by `load`, or if the autoencoder's were changed since. None
+        also if the adapter's code is in no file.
         """
         from vcorr.diffusion.kept_inputs import autoencoder_writes
-        from vcorr.diffusion.latent_files import LatentFiles, device_facts
+        from vcorr.diffusion.latent_files import LatentFiles, device_facts, hash_code
         from vcorr.store.home import home_folder
 
         if self._loaded is None or autoencoder_writes(self.pipe) != self._loaded[1]:
             return None
+        code = {name: hash_code(name) for name in _packages_of(type(self))}
+        if None in code.values():
+            return None
         adapter = f"{type(self).__module__}.{type(self).__qualname__}"
-        facts = {"weights": self._loaded[0], "adapter": adapter, "device": device_facts(self.device)}
+        facts = {"weights": self._loaded[0], "adapter": adapter, "code": code, "device": device_facts(self.device)}
         return LatentFiles(home_folder() / "latents", facts)
 
     def decode_clip(self, clip: Clip, latents: Tensor) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, RunSettings
 from vcorr.diffusion.borrowed import Call, FirstPass, Passes, first_pass
+from vcorr.diffusion.kept_inputs import encoders_state
 from vcorr.diffusion.loading import seed_generators
 from vcorr.diffusion.schedule import NoiseSchedule
 
@@ -62,7 +63,7 @@ class FirstPasses:
         """Returns a first pass; a tracker's chunks of one size, which are stills without an image, share it."""
         if model.needs_image or not clip.stills:
             return _borrow_first(model, clip, grid, settings, start)
-        key = (clip.prompt, grid, settings, start)
+        key = (clip.prompt, grid, settings, start, encoders_state(model.pipe, model.denoisers))
         if key not in self._kept:
             while len(self._kept) >= _MOST_KEPT:
                 self._kept.pop(next(iter(self._kept)))

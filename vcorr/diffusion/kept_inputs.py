@@ -1,9 +1,9 @@
 """Keeps what the encoders of a pipeline have computed: the embeddings of prompts, and the latents of videos.
 
 What is kept belongs to one loaded pipeline. Each key holds the state of the networks that computed the value. So it is
-never used for other weights, another dtype or other tiles of the autoencoder. The state of a weight is its identity,
-its dtype and torch's count of the writes to it. Writes through `.data` are not counted: load or adopt the pipeline
-again after them.
+never used for other weights, another dtype, another configuration or other tiles of the autoencoder. The state of a
+weight is its identity, its dtype and torch's count of the writes to it. Writes through `.data` are not counted, nor are
+casts to another dtype and back: load or adopt the pipeline again after them.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -15,7 +15,7 @@ import hashlib
 import inspect
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -74,7 +74,6 @@ class KeptInputs:
             yield
             return
         before = dict(vars(pipe))
-        encoders = {name: module for name, module in _networks(pipe) if name not in (*denoisers, _AUTOENCODER)}
 
         @functools.wraps(own)
         def encode_prompt(*args: Any, **kwargs: Any) -> Any:
@@ -82,7 +81,7 @@ class KeptInputs:
             if key is None:
                 return self._embed(own, args, kwargs)
             dtypes = [getattr(getattr(pipe, name, None), "dtype", None) for name in denoisers]  # some cast to it
-            whole = (key, *dtypes, *(state_of(name, module) for name, module in encoders.items()))
+            whole = (key, *dtypes, encoders_state(pipe, denoisers))
             found = self._prompts.pop(whole, None)
             if found is None:
                 found = _copy(self._embed(own, args, kwargs))
@@ -111,20 +110,17 @@ class KeptInputs:
         """Returns the latents of a video, (1, C, F, h, w): kept ones, or what `encode` returns.
 
         Args:
-            pipe: the pipeline. The key holds its autoencoder, and the configuration of its scheduler, by whose units
-                some adapters scale latents.
+            pipe: the pipeline. The key holds its `latents_state`.
             device: where the pipeline computes.
             video: (T, H, W, 3) uint8 RGB.
             encode: encodes the video.
         """
         if torch.is_grad_enabled():
             return self._encode(video, encode)
-        units = repr(dict(getattr(getattr(pipe, "scheduler", None), "config", {})))
-        networks = [(name, module) for name, module in _networks(pipe) if name == _AUTOENCODER]
-        key = (content_of(video), device, units, *(state_of(name, module) for name, module in networks))
+        key = (content_of(video), device, latents_state(pipe))
         found = self._latents.pop(key, None)
         if found is None:
-            made = self._read_or_encode(video, units, device, networks, encode)
+            made = self._read_or_encode(pipe, device, video, encode)
             found = made.to("cpu", copy=True), made.device
         else:
             made = found[0].to(found[1], copy=True)
@@ -143,21 +139,14 @@ class KeptInputs:
             self._files = before
 
     def _read_or_encode(
-        self,
-        video: NDArray[np.uint8],
-        units: str,
-        device: str,
-        networks: Sequence[tuple[str, nn.Module]],
-        encode: Callable[[NDArray[np.uint8]], Tensor],
+        self, pipe: Any, device: str, video: NDArray[np.uint8], encode: Callable[[NDArray[np.uint8]], Tensor]
     ) -> Tensor:
         if self._files is None:
             return self._encode(video, encode)
-        autoencoder = [
-            [type(module).__qualname__, repr(dict(getattr(module, "config", {}))), *map(repr, _settings_of(module))]
-            for _, module in networks
-        ]
-        dtypes = sorted({str(one.dtype) for _, module in networks for one in module.parameters()})
-        facts = {"video": content_of(video).hex(), "units": units, "vae": autoencoder, "dtypes": dtypes}
+        networks = _autoencoders(pipe)
+        autoencoder = [[type(module).__qualname__, *map(repr, _settings_of(module))] for module in networks.values()]
+        dtypes = sorted({str(one.dtype) for module in networks.values() for one in module.parameters()})
+        facts = {"video": content_of(video).hex(), "units": _units(pipe), "vae": autoencoder, "dtypes": dtypes}
         found = self._files.read(facts, device)
         if found is None:
             found = self._encode(video, encode)
@@ -180,13 +169,23 @@ def content_of(video: NDArray[np.uint8]) -> bytes:
 
 
 def state_of(name: str, module: nn.Module) -> Hashable:
-    """Returns what changes with the weights of a network, their dtype, and settings such as the autoencoder's tiles."""
+    """Returns what changes with the weights of a network, their dtype, and its settings, such as tiles."""
     return name, weakref.ref(module), _tensors_of(module), _settings_of(module)
+
+
+def encoders_state(pipe: Any, denoisers: Collection[str]) -> Hashable:
+    """Returns the state of the networks that may embed prompts and images. denoisers: names of those that do not."""
+    return tuple(state_of(name, one) for name, one in _networks(pipe) if name not in (*denoisers, _AUTOENCODER))
+
+
+def latents_state(pipe: Any) -> Hashable:
+    """Returns the state of a pipeline's autoencoder, and the units of latents."""
+    return _units(pipe), *(state_of(name, module) for name, module in _autoencoders(pipe).items())
 
 
 def autoencoder_writes(pipe: Any) -> Hashable:
     """Returns what changes with the weights of a pipeline's autoencoder and their dtype."""
-    return tuple(_tensors_of(module) for name, module in _networks(pipe) if name == _AUTOENCODER)
+    return tuple(map(_tensors_of, _autoencoders(pipe).values()))
 
 
 def _tensors_of(module: nn.Module) -> Hashable:
@@ -194,11 +193,31 @@ def _tensors_of(module: nn.Module) -> Hashable:
 
 
 def _settings_of(module: nn.Module) -> tuple[tuple[str, Any], ...]:
-    return tuple((key, value) for key, value in sorted(vars(module).items()) if isinstance(value, _PLAIN))
+    """Returns the configuration and the settings of a network, and of networks inside it that have a configuration."""
+    found: list[tuple[str, Any]] = []
+    for name, part in module.named_modules():
+        config = getattr(part, "config", None)
+        if part is not module and not isinstance(config, Mapping):
+            continue
+        if isinstance(config, Mapping):
+            found.append((f"{name}.config", repr(dict(config))))
+        # private attributes hold what a network notes while it works, such as counters
+        settings = {key: value for key, value in vars(part).items() if isinstance(value, _PLAIN) and key[0] != "_"}
+        found += [(f"{name}.{key}", value) for key, value in sorted(settings.items())]
+    return tuple(found)
 
 
 def _writes(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
+
+
+def _autoencoders(pipe: Any) -> Mapping[str, nn.Module]:
+    return {name: module for name, module in _networks(pipe) if name == _AUTOENCODER}
+
+
+def _units(pipe: Any) -> str:
+    """Returns the configuration of a pipeline's scheduler, by whose units some adapters scale latents."""
+    return repr(dict(getattr(getattr(pipe, "scheduler", None), "config", {})))
 
 
 def _networks(pipe: Any) -> Iterator[tuple[str, nn.Module]]:

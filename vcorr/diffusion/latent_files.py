@@ -7,9 +7,11 @@ packages, and the pixels. The file holds these facts too. The files that were us
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vcorr.store.atomic_files import atomic_file, cannot_write, make_folder
+from vcorr.store.atomic_files import atomic_file, cannot_write, make_folder, remove_temporaries
 
 MOST_BYTES = 20 * 2**30
 """Size of all files: 9,500 clips of CogVideoX's 13 x 16 x 60 x 90 in bfloat16. Older ones are deleted."""
@@ -41,13 +43,16 @@ class LatentFiles:
         try:
             with safe_open(path, framework="pt") as file:
                 stored, tensor = file.metadata(), file.get_tensor("latents")
+            if stored["facts"] != self._text(facts) or stored["hash"] != _hash(tensor):
+                return None
             axes = json.loads(stored["axes"])
+            if sorted(axes) != list(range(tensor.ndim)):
+                return None
+            latents: Tensor = tensor.to(device).permute([axes.index(axis) for axis in range(tensor.ndim)])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError):
+            return None
+        with contextlib.suppress(OSError):  # the folder may be of another user
             os.utime(path)  # the files used last stay
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            return None
-        if stored.get("facts") != self._text(facts) or sorted(axes) != list(range(tensor.ndim)):
-            return None
-        latents: Tensor = tensor.to(device).permute([axes.index(axis) for axis in range(tensor.ndim)])
         return latents
 
     def write(self, facts: Mapping[str, Any], latents: Tensor) -> None:
@@ -56,15 +61,17 @@ class LatentFiles:
         Raises:
             StoreError: the file cannot be written.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         make_folder(self._folder)
         path = self._path(facts)
         # in the order in which they are in memory, which can decide how a kernel rounds
         axes = sorted(range(latents.ndim), key=latents.stride, reverse=True)
         stored = latents.detach().cpu().permute(axes).contiguous()
+        about = {"facts": self._text(facts), "axes": json.dumps(axes), "hash": _hash(stored)}
         with atomic_file(path) as temporary:
-            save_file({"latents": stored}, temporary, {"facts": self._text(facts), "axes": json.dumps(axes)})
+            Path(temporary).write_bytes(save({"latents": stored}, about))
+        remove_temporaries(self._folder)
         self._trim()
 
     def _trim(self) -> None:
@@ -91,6 +98,23 @@ class LatentFiles:
 
     def _path(self, facts: Mapping[str, Any]) -> Path:
         return self._folder / f"{hashlib.blake2b(self._text(facts).encode(), digest_size=20).hexdigest()}{_SUFFIX}"
+
+
+def _hash(tensor: Tensor) -> str:
+    """Returns a hash of the bytes of a contiguous tensor on the CPU."""
+    return hashlib.blake2b(tensor.reshape(-1).view(torch.uint8).numpy().data, digest_size=16).hexdigest()
+
+
+@functools.cache
+def hash_code(package: str) -> str | None:
+    """Returns a hash of the source of a package that is imported; None if it has no files, as in a notebook."""
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if file is None or package == "__main__":
+        return None
+    path, digest = Path(file), hashlib.blake2b(digest_size=16)
+    for each in sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]:
+        digest.update(each.read_bytes())
+    return digest.hexdigest()
 
 
 def device_facts(device: str) -> str:

@@ -95,6 +95,8 @@ def choose_settings(spec: RunSpec, adapter: CalledModel, mode: RunMode, label: s
     steps, total = _steps(spec, usual, label) if usual else _no_steps(spec, mode, label)
     _check_mode(spec, adapter, mode, label)
     _check_noise_batch(spec, mode)
+    if spec.keep_latents and mode.makes_video:
+        raise UsageError(f"keep_latents: mode {mode.name} encodes no video of a clip.", hint="Leave it out.")
     together = min(spec.noise_batch, len(steps))
     return RunSettings(mode.name, steps, total, spec.seed, spec.cfg, noise_batch=together)
 
