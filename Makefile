@@ -103,14 +103,14 @@ format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Half an hour on four GPUs with UNTIL=1640; without UNTIL it runs to its end. PICTURES and DECODER are optional
+# Half an hour on four GPUs with UNTIL=1640 KEEP=450; without UNTIL it runs to its end. PICTURES and DECODER are optional
 STEPS ?= 9500
 DECODER ?= 450
 NETWORKS ?= runs/remake
 
 networks: $(STAMP)  ## train three seeds of the embedded model, choose one, and measure everything (DEVICE=cuda:0,cuda:1)
 	$(BIN)/python -m vcorr_tiny.remake run --out $(NETWORKS) --device $(DEVICE) --jobs $(JOBS) --steps $(STEPS) \
-		--decoder-seconds $(DECODER) $(if $(PICTURES),--pictures $(PICTURES)) $(if $(UNTIL),--until $(UNTIL))
+		--decoder-seconds $(DECODER) $(if $(PICTURES),--pictures $(PICTURES)) $(if $(UNTIL),--until $(UNTIL)) $(if $(KEEP),--keep $(KEEP))
 
 # All of findings, switches, traits, guidance, accelerators, knockouts, tracking, propagation, and the videos of video-scores.
 # Tasks run JOBS at a time, past failures, and the same command goes on. It needs no docs and nothing that draws charts

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from vcorr_tiny import command_runs, findings, generated, measure, pieces, propagated, switches, tracked
-from vcorr_tiny.command_runs import Call, Command, Processes, Work, end, make_parser, read_work
+from vcorr_tiny.command_runs import Call, Command, Processes, Work, end, make_parser, read_work, run_module
 
 from vcorr import StoreError, UsageError
 from vcorr.cli import main as program
@@ -111,8 +113,8 @@ def test_a_function_gets_its_arguments_and_a_device_if_it_runs_a_network(tmp_pat
     work, file = Work(tmp_path, 3, device="cuda:1"), tmp_path / "written.json"
     for on_device, expected in ((True, ["a", 7, "cuda:1"]), (False, ["a", 7, ""])):
         work.run_one(Call(f"{__name__}:write_words", (file, "a", 7), on_device=on_device))
-        assert asked[-1][:2] == ["-m", "vcorr_tiny.command_runs"]
-        assert command_runs.main(asked[-1][2:]) == 0
+        assert asked[-1][0] == "vcorr_tiny.command_runs"
+        assert command_runs.main(asked[-1][1:]) == 0
         assert json.loads(file.read_text(encoding="utf-8")) == expected
 
 
@@ -185,3 +187,38 @@ def test_an_interrupted_process_is_ended_with_the_command_that_waits_for_it(monk
     with pytest.raises(KeyboardInterrupt):
         Processes().run([sys.executable, "-c", "import signal; signal.pause()"], os.environ)
     assert waits[0].poll() is not None
+
+
+WAITS = "import signal, sys; print('waits', flush=True); signal.pause()"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the kernel of Linux alone ends processes with those they belong to"
+)
+def test_processes_end_with_the_command_that_is_killed(tmp_path) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    runs = "import os, vcorr_tiny.command_runs as c; c.Processes().run(c.run_module(['waits']), os.environ)"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = subprocess.Popen([sys.executable, "-c", runs], stdout=subprocess.PIPE, env=environment)
+    assert command.stdout is not None
+    assert command.stdout.readline() == b"waits\n"
+    command.kill()
+    command.stdout.read()  # ends when the last process that could write has ended
+    command.stdout.close()
+    command.wait()
+
+
+def test_a_process_is_interrupted_even_if_the_shell_ignores_interrupts(tmp_path, monkeypatch) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    processes, log = Processes(patience=60), tmp_path / "log"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for commands in the background
+    try:
+        with log.open("wb") as file, ThreadPoolExecutor(1) as threads:
+            code = threads.submit(processes.run, run_module(["waits"]), os.environ, file)
+            while not log.stat().st_size:
+                os.sched_yield()
+            processes.stop()
+            assert code.result() not in (0, -signal.SIGKILL)
+    finally:
+        signal.signal(signal.SIGINT, before)

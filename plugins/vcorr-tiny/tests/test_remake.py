@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from threading import Barrier, Lock
@@ -172,6 +173,73 @@ def test_a_training_that_fails_ends_with_its_log_and_the_others_run(tmp_path) ->
     assert "usage" in (tmp_path / "good.log").read_text()
 
 
+def test_what_fails_on_one_device_goes_on_once_on_each_other_one(tmp_path, monkeypatch) -> None:
+    """The first device is broken: everything fails on it, and everything is trained on the second one."""
+    ran: list[tuple[str, str]] = []
+
+    def run(self, name, words, cores, environment):
+        ran.append((name, environment["CUDA_VISIBLE_DEVICES"]))
+        return 1 if environment["CUDA_VISIBLE_DEVICES"] == "0" or name == "bad" else 0
+
+    monkeypatch.setattr(Workers, "run", run)
+    (tmp_path / "bad.log").write_text("It went wrong.")
+    empty = Cores((frozenset(), frozenset()))
+    with pytest.raises(VcorrError, match=r"Failed: bad\.\n.*\nIt went wrong"):
+        Workers(tmp_path).train({name: [] for name in ("a", "bad", "b")}, ["cuda:0", "cuda:1"], empty)
+    assert len(ran) == len(set(ran))
+    assert {("a", "1"), ("b", "1"), ("bad", "1")} <= set(ran)
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        (1, {"seed-0": 340, "seed-1": 540, "seed-2": 1140, "decoder": 1140}),
+        (2, {"seed-0": 540, "seed-1": 540, "seed-2": 1140, "decoder": 1140}),
+        (4, {"seed-0": 1140, "seed-1": 1140, "seed-2": 1140, "decoder": 1140}),
+    ],
+)
+def test_trainings_share_the_time_that_is_not_kept_for_measuring(devices, expected, tmp_path, monkeypatch) -> None:
+    barrier, limits = Barrier(min(devices, 3), timeout=60), {}
+
+    def run(self, name, words, cores, environment):
+        read = build_parser().parse_args(words[1:])
+        limits[name] = read.finish_within
+        assert read.stop_after == 1600
+        if name == "seed-0" or (name != "decoder" and name < f"seed-{devices}"):
+            barrier.wait()  # all devices have begun
+        return 0
+
+    monkeypatch.setattr(Workers, "run", run)
+    monkeypatch.setattr(Workers, "seconds_left", 1600.0)
+    names, cores = [f"cuda:{index}" for index in range(devices)], Cores((frozenset(),) * devices)
+    Workers(tmp_path, 1e9).train(Recipe(9, decoder_seconds=3.0).list_trainings(tmp_path), names, cores, 400.0)
+    assert limits == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--device cuda:x", "'cuda:x' is no device"),
+        ("--device cuda:0,", "'' is no device"),
+        ("--device cuda:0,cuda:0", "cuda:0 is named twice"),
+        ("--device cuda:0,cuda:2", "There is no cuda:2"),
+        ("--pictures none.safetensors", "none.safetensors is no file"),
+        ("--until 400 --keep 400", "leaves no time"),
+    ],
+)
+def test_options_that_cannot_be_followed_are_refused_at_once(line, said, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    with pytest.raises(UsageError, match=said):
+        command.main(["run", "--out", str(tmp_path / "out"), "--steps", "9", *line.split()])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("last", ["", '{"kind": "fin', '{"kind": "paused"}'])
+def test_a_log_that_was_cut_off_is_of_no_finished_training(last, tmp_path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"kind": "dit"}\n' + last)
+    assert not is_finished(tmp_path)
+
+
 @pytest.fixture
 def fake(monkeypatch) -> list[str]:
     """Makes trainings leave their results at once. Returns the names of what ran, and the words of each."""
@@ -202,7 +270,7 @@ def test_one_command_trains_chooses_and_measures_and_goes_on(fake, tmp_path, cap
     assert "chosen: " in capsys.readouterr().out
     ran = {text.partition(" ")[0]: text for text in fake}
     assert ran.keys() - {"baselines"} == {"vae", "seed-0", "seed-1", "seed-2", "decoder", "measure"}
-    assert "torch.distributed.run --nproc-per-node 2 -m vcorr_tiny.train run" in ran["vae"]
+    assert re.search(r"torch.distributed.run --nproc-per-node 2 --master-port \d+ -m vcorr_tiny.train run", ran["vae"])
     for name in ("seed-2", "decoder"):
         assert f"--vae {out / 'vae' / 'state'}" in ran[name]
     assert "--dit-steps 9" in ran["seed-2"]
@@ -213,7 +281,7 @@ def test_one_command_trains_chooses_and_measures_and_goes_on(fake, tmp_path, cap
     assert command.main([*line, "--device", "cuda:0,cuda:1"]) == 0
     assert {text.partition(" ")[0] for text in fake} - {"baselines"} == {"seed-1", "measure"}
     with pytest.raises(UsageError, match="other options"):
-        command.main([*line, "--pictures", "some.safetensors"])
+        command.main([*line, "--small"])
 
 
 def test_a_training_that_time_stopped_is_named_and_nothing_is_chosen(tmp_path, monkeypatch) -> None:

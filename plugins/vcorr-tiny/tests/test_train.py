@@ -1,7 +1,9 @@
 """Tests the training script on a small model: it runs, logs, resumes exactly and writes a loadable pipeline."""
 
 import json
+import time
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +312,61 @@ def test_a_new_checkpoint_replaces_every_part_of_the_old_one(tmp_path: Path) -> 
     save_parts(tmp_path, {str(index): torch.zeros(100) for index in range(5)}, {}, part_bytes=400)
     save_parts(tmp_path, {"only": torch.ones(3)}, {}, part_bytes=400)
     assert load_parts(tmp_path)[0].keys() == {"only"}
+
+
+def test_a_checkpoint_is_whole_wherever_its_writing_is_killed(tmp_path: Path, monkeypatch) -> None:
+    """Kills the writing at every change of a name; what is read is the old checkpoint or the new one."""
+
+    def write(value: float, folder: Path) -> None:
+        save_parts(folder, {str(index): torch.full((100,), value) for index in range(3)}, {"step": value}, 400)
+
+    def stop_at(limit: int) -> None:
+        calls = count()
+        for name in ("rename", "unlink"):
+            real = getattr(Path, name)
+
+            def change(*arguments, real=real, **keywords):
+                if next(calls) == limit:
+                    raise KeyboardInterrupt
+                return real(*arguments, **keywords)
+
+            monkeypatch.setattr(Path, name, change)
+
+    for limit in count():
+        folder = tmp_path / str(limit)
+        write(1.0, folder)
+        (folder / "draft-07.safetensors").write_bytes(b"half")
+        stop_at(limit)
+        try:
+            write(2.0, folder)
+            ended = True
+        except KeyboardInterrupt:
+            ended = False
+        monkeypatch.undo()
+        tensors, facts = load_parts(folder)
+        assert facts["step"] in (1.0, 2.0)
+        assert [bool((value == facts["step"]).all()) for value in tensors.values()] == [True] * 3
+        write(3.0, folder)
+        assert load_parts(folder)[1] == {"step": 3.0}
+        assert len(list(folder.iterdir())) == 3
+        if ended:
+            break
+    assert limit > 5
+
+
+def test_a_training_that_has_to_finish_ends_with_a_falling_rate_and_stays_finished(tmp_path: Path) -> None:
+    late = training_at(tmp_path / "late")
+    late.dit_budget.steps, late.finish_by = 10**6, time.monotonic() + 3
+    assert late.train()
+    late.save(late.state)
+    assert 0 < late.dit_budget.done < 10**6
+    assert late.dit_trainer is not None
+    assert late.dit_trainer.rate() == 0.02
+    again = training_at(tmp_path / "late")
+    again.dit_budget.steps, again.finish_by = 10**6, time.monotonic() + 1000
+    again.resume()
+    assert again.train()
+    assert again.dit_budget.done == late.dit_budget.done
 
 
 def test_newton_schulz_brings_singular_values_near_one() -> None:

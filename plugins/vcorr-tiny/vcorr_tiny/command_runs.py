@@ -154,7 +154,7 @@ class Work:
         device = self.next_device() if made.on_device else "cpu"
         if isinstance(made, Call):
             asked = {"arguments": list(map(_plain, made.arguments)), "device": device if made.on_device else None}
-            return self._python(["-m", "vcorr_tiny.command_runs", made.function, json.dumps(asked)])
+            return self._python(["vcorr_tiny.command_runs", made.function, json.dumps(asked)])
         reuse = [] if made.study else ["--reuse", self.reuse]
         return self._vcorr([*made.words, "--device", device, "--dtype", made.dtype, *reuse])
 
@@ -164,12 +164,17 @@ class Work:
         return devices[next(self._turn) % len(devices)]
 
     def _vcorr(self, arguments: Sequence[str]) -> int:
-        return self._python(["-m", "vcorr", *arguments])
+        return self._python(["vcorr", *arguments])
 
     def _python(self, words: Sequence[str]) -> int:
         threads = max(count_cores() // self.jobs, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        return self.processes.run([sys.executable, *words], environment)
+        return self.processes.run(run_module(words), environment)
+
+
+def run_module(words: Sequence[str]) -> list[str]:
+    """Returns the words that run a module with its arguments, in a process that ends with this one."""
+    return [sys.executable, "-m", "vcorr_tiny.tied_process", *words]
 
 
 def _plain(value: str | int | Path) -> str | int:

@@ -101,6 +101,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dit-seconds", type=float, default=0.0, help="time budget of the transformer stage")
     parser.add_argument("--dit-steps", type=int, default=0, help="its budget in steps; the first limit reached ends it")
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds after which to save and stop")
+    within = "seconds within which training ends: budgets are shortened to it, and the rates still fall to their end"
+    parser.add_argument("--finish-within", type=float, default=float("inf"), metavar="SECONDS", help=within)
     parser.add_argument("--vae-batch", type=int, default=vae.batch, help="videos per step, of all processes")
     parser.add_argument("--dit-batch", type=int, default=dit.batch, help="videos per step, of all processes")
     parser.add_argument("--dit-rate", type=float, default=dit.rate, help="learning rate of the denoiser")
@@ -153,6 +155,7 @@ def make_training(arguments: argparse.Namespace) -> Training:
 
 
 def _set_budgets(training: Training, arguments: argparse.Namespace) -> None:
+    training.finish_by = time.monotonic() + arguments.finish_within
     training.vae_budget.steps, training.vae_budget.seconds = arguments.vae_steps, arguments.vae_seconds
     training.dit_budget.steps, training.dit_budget.seconds = arguments.dit_steps, arguments.dit_seconds
     training.vae_settings = VaeSettings(

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import argparse
 import math
+import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from vcorr import VcorrError
+from vcorr import UsageError, VcorrError
 from vcorr.cli.stopping import stop_in_order
 from vcorr_tiny.command_runs import count_cores, end, read_count
 from vcorr_tiny.network_folder import SEEDS, VARIABLE
 from vcorr_tiny.remake.adopting import PLUGIN, adopt
 from vcorr_tiny.remake.choosing import assemble_networks
 from vcorr_tiny.remake.recipe import COPIES, NETWORKS, RUNS, VAE, Recipe, is_finished
-from vcorr_tiny.remake.workers import Cores, Workers, name_devices, say, share_cores
+from vcorr_tiny.remake.workers import Cores, Workers, name_devices, read_devices, say, share_cores
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Measuring:
         return ["vcorr_tiny.measure", *where, *chosen, *ends]
 
 
-def remake(recipe: Recipe, measuring: Measuring, workers: Workers, devices: Sequence[str]) -> None:
-    """Trains networks, chooses one, and measures everything.
+def remake(recipe: Recipe, measuring: Measuring, workers: Workers, devices: Sequence[str], kept: float = 0.0) -> None:
+    """Trains networks, chooses one, and measures everything. kept: seconds for measuring, before the deadline.
 
     Raises:
         VcorrError: a stage failed, or time was up; the same call goes on.
@@ -55,10 +56,8 @@ def remake(recipe: Recipe, measuring: Measuring, workers: Workers, devices: Sequ
         _train_vae(recipe, workers, devices, cores)
         trainings = recipe.list_trainings(workers.out)
         missing = {name: words for name, words in trainings.items() if not is_finished(workers.out / name)}
-        workers.train(missing, devices, cores)
-        paused = [name for name in trainings if not is_finished(workers.out / name)]
-        if paused:
-            raise VcorrError(f"Time is up before these were finished: {', '.join(paused)}.", hint="Repeat the command.")
+        workers.train(missing, devices, cores, kept)
+        _check_finished(workers.out, trainings)
         say(assemble_networks(workers.out, SEEDS).rstrip())
     environment = {VARIABLE: str((workers.out / NETWORKS).absolute()), "OMP_NUM_THREADS": "1"}
     words = measuring.make_words(workers.out, ",".join(devices), measuring.jobs, workers.seconds_left)
@@ -71,9 +70,27 @@ def _train_vae(recipe: Recipe, workers: Workers, devices: Sequence[str], cores: 
         return
     device, environment = name_devices(devices)
     words = [*recipe.train_vae(workers.out), "--device", device]
-    together = ["torch.distributed.run", "--nproc-per-node", str(len(devices)), "-m"] if device == "cuda" else []
+    if math.isfinite(workers.deadline):
+        words += ["--stop-after", f"{workers.seconds_left:.0f}"]
+    count, port = str(len(devices)), str(_find_port())
+    launcher = ["torch.distributed.run", "--nproc-per-node", count, "--master-port", port, "-m"]
     own: frozenset[int] = frozenset().union(*cores.trainings)
-    workers.run_or_fail(VAE, [*together, *words], own, environment)
+    workers.run_or_fail(VAE, [*(launcher if device == "cuda" else []), *words], own, environment)
+    _check_finished(workers.out, [VAE])
+
+
+def _find_port() -> int:
+    """Returns a free port: the usual one may be in use, such as by a training that was killed just before."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _check_finished(out: Path, trainings: Iterable[str]) -> None:
+    """Raises VcorrError if trainings were stopped before their end."""
+    paused = [name for name in trainings if not is_finished(out / name)]
+    if paused:
+        raise VcorrError(f"Time is up before these were finished: {', '.join(paused)}.", hint="Repeat the command.")
 
 
 @contextmanager
@@ -118,9 +135,24 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--pictures", default="", help="safetensors file of pictures, textures of half of the videos")
     run.add_argument("--small", action="store_true", help="the small model of the tests")
     run.add_argument("--until", type=float, default=math.inf, help="seconds after which everything is interrupted")
+    kept = "seconds of --until that are kept for measuring: trainings are shortened to end before (default: 0)"
+    run.add_argument("--keep", type=float, default=0.0, metavar="SECONDS", help=kept)
     run.add_argument("--jobs", type=read_count, default=count_cores(), help="processes that measure at a time")
     run.add_argument("--only", default="", metavar="NAME[,NAME]", help="measure only tasks that begin so")
     run.add_argument("--limit", type=int, default=0, help="clips that are measured (default: all)")
+
+
+def _check_options(options: argparse.Namespace) -> list[str]:
+    """Returns the devices.
+
+    Raises:
+        UsageError: an option could not be followed. Hours later, this would cost more.
+    """
+    if options.pictures and not Path(options.pictures).is_file():
+        raise UsageError(f"{options.pictures} is no file.", hint="Name a safetensors file with --pictures.")
+    if not options.keep < options.until:
+        raise UsageError(f"--keep {options.keep:g} leaves no time of --until {options.until:g}.", hint="Keep less.")
+    return read_devices(options.device)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,9 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(adopt(options.out, options.plugin))
         return 0
     recipe = Recipe(**{name: getattr(options, name) for name in Recipe.__dataclass_fields__})
+    devices = _check_options(options)
     measuring = Measuring(options.jobs, options.only, options.limit)
     with stop_in_order():
-        remake(recipe, measuring, Workers(options.out, started + options.until), options.device.split(","))
+        remake(recipe, measuring, Workers(options.out, started + options.until), devices, options.keep)
     sys.stdout.write(f"Networks: {options.out / NETWORKS}, copies: {options.out / COPIES}\n")
     return 0
 

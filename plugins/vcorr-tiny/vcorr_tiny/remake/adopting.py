@@ -70,8 +70,8 @@ def _write_records(out: Path, seed: int, target: Path) -> None:
 def _read_quality(out: Path) -> dict[str, Any]:
     """Returns the reconstruction by the decoder that was trained on, or nothing if none was."""
     log = out / DECODER / "log.jsonl"
-    records = map(json.loads, log.read_text(encoding="utf-8").splitlines() if log.is_file() else [])
-    measured = [record for record in records if record["kind"] == "vae-quality"]
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    measured = [json.loads(line) for line in lines if '"kind": "vae-quality"' in line]
     return {name: measured[-1][name] for name in ("kinds", "latent_std", "latent_mean")} if measured else {}
 
 

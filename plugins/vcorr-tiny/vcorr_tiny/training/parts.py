@@ -1,11 +1,11 @@
 """Saves checkpoints as small safetensors files, which are easy to copy and need no unpickling."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,10 +19,11 @@ Facts = dict[str, float]
 def save_parts(folder: Path, tensors: Mapping[str, Tensor], facts: Facts, part_bytes: int = PART_BYTES) -> list[Path]:
     """Writes ``tensors`` and ``facts`` to ``folder`` as part-00.safetensors and so on; returns the paths.
 
-    It replaces the parts of an earlier checkpoint. It first writes the new parts under other names, so that an
-    interrupted write leaves the old checkpoint whole.
+    It replaces the parts of an earlier checkpoint. It first writes the new parts under other names, as drafts. A
+    process that is killed leaves a whole checkpoint at every instant: see `find_parts`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _put_in_place(folder, find_parts(folder))
     groups = list(_groups(tensors, part_bytes))
     drafts = []
     for index, group in enumerate(groups):
@@ -30,9 +31,43 @@ def save_parts(folder: Path, tensors: Mapping[str, Tensor], facts: Facts, part_b
         metadata = {"parts": str(len(groups)), "facts": json.dumps(facts)}
         save_file({name: value.detach().contiguous().cpu() for name, value in group.items()}, draft, metadata)
         drafts.append(draft)
-    for old in folder.glob("part-*.safetensors"):
-        old.unlink()
-    return [draft.rename(folder / draft.name.replace("draft", "part")) for draft in drafts]
+    return _put_in_place(folder, drafts)
+
+
+def _put_in_place(folder: Path, chosen: Sequence[Path]) -> list[Path]:
+    """Names the files of a checkpoint as its parts, in place of all other parts and drafts; returns their paths."""
+    if not chosen:
+        return []
+    for other in {*folder.glob("part-*.safetensors"), *folder.glob("draft-*.safetensors")} - set(chosen):
+        other.unlink()
+    return [path.rename(folder / path.name.replace("draft", "part")) for path in chosen]
+
+
+def find_parts(folder: Path) -> list[Path]:
+    """Returns the files of the newest whole checkpoint in a folder, in order; none if there is none.
+
+    A process that was killed while it wrote leaves drafts. They count if they are complete, together with those that
+    already have the names of parts.
+    """
+    drafts, parts = (sorted(folder.glob(f"{name}-*.safetensors")) for name in ("draft", "part"))
+    checkpoints: dict[str, dict[str, Path]] = {}
+    for path in [*drafts, *parts]:
+        metadata = _read_metadata(path)
+        checkpoint = checkpoints.setdefault(json.dumps(metadata, sort_keys=True), {})
+        checkpoint.setdefault(path.name.partition("-")[2], path)
+    for key, found in checkpoints.items():
+        if len(found) == int(json.loads(key).get("parts", 0)):
+            return [found[name] for name in sorted(found)]
+    return []
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """Returns the metadata of a part; nothing if it is half written."""
+    try:
+        with safe_open(path, "pt") as part:
+            return dict(part.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
 
 
 def load_parts(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], Facts]:
@@ -41,7 +76,7 @@ def load_parts(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     Raises:
         FileNotFoundError: there are no parts, or some are missing.
     """
-    paths = sorted(folder.glob("part-*.safetensors"))
+    paths = find_parts(folder) or sorted(folder.glob("part-*.safetensors"))
     tensors: dict[str, Tensor] = {}
     facts: Facts = {}
     for path in paths:

@@ -1,5 +1,7 @@
 """Runs both stages of a training, with their checkpoints."""
 
+import math
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from vcorr_tiny.networks import build_vae, read_channels
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.training.dit import DitSettings, DitTrainer, LatentPool
 from vcorr_tiny.training.mixture import Mixture, dit_shares, vae_shares
-from vcorr_tiny.training.parts import Facts, load_parts, save_parts
+from vcorr_tiny.training.parts import Facts, find_parts, load_parts, save_parts
 from vcorr_tiny.training.quality import quality
 from vcorr_tiny.training.results import Finished, interim
 from vcorr_tiny.training.run import Budget, Run
@@ -27,6 +29,8 @@ class Training:
 
     def __init__(self, run: Run, state: Path, pictures: Pictures | None = None) -> None:
         self.run, self.state, self.pictures = run, state, pictures
+        self.finish_by = math.inf
+        """Value of `time.monotonic()` by which the stages end: their budgets are shortened."""
         self.vae_budget, self.dit_budget = Budget(), Budget()
         self.vae_settings, self.dit_settings = VaeSettings(), DitSettings()
         self.vae: AutoencoderKLCogVideoX | None = None
@@ -96,6 +100,8 @@ class Training:
         self.saved, facts = load_parts(self.state, self.run.device)
         self.vae_budget.done, self.vae_budget.spent = int(facts["vae_steps"]), facts["vae_seconds"]
         self.dit_budget.done, self.dit_budget.spent = int(facts["dit_steps"]), facts["dit_seconds"]
+        if facts.get("shortened") and math.isfinite(self.finish_by):
+            self.dit_budget.seconds = self.dit_budget.spent
         self._check_pictures(facts.get("pictures", 0))
         if facts["scaling"] and not self.shared_vae:
             self.vae = self._finish_vae(under("vae/", self.saved), facts["scaling"])
@@ -173,6 +179,7 @@ class Training:
         if self.saved:
             trainer.restore(self.saved)
         self.vae_trainer = trainer
+        self._shorten(self.vae_budget)
         if not trainer.train():
             return False
         vae = self._finish_vae(trainer.vae.state_dict(), 1.0)
@@ -203,12 +210,21 @@ class Training:
         mixture = Mixture(run.config, dit_shares(self.dit_settings.plain), self.pictures)
         pool = LatentPool(run, self.dit_settings, self.autoencoder(), mixture, budget.done)
         run.log.write("pool", videos=len(pool.latents) * run.ranks.count)
+        self._shorten(budget)
         while not trainer.train(pool, measure_every) and not trainer.stopped:
             if run.ranks.first:
                 found = interim(self.take_model(), measure_clips)
                 run.log.write("matching", step=budget.done, seconds=budget.spent, **found)
             self.save(self.state)
+            self._shorten(budget)
         return budget.finished
+
+    def _shorten(self, budget: Budget) -> None:
+        """Shortens a budget so that it ends in time. The learning rate falls to its end by then."""
+        if math.isinf(self.finish_by):
+            return
+        (left,) = self.run.ranks.broadcast([max(self.finish_by - time.monotonic(), 1.0)])
+        budget.seconds = min(budget.seconds or math.inf, budget.spent + left)
 
     def _make_trainer(self) -> DitTrainer:
         """Returns the trainer of the denoiser, as the checkpoint or the given pipeline left it, or with new weights."""
@@ -235,6 +251,7 @@ class Training:
             "dit_steps": self.dit_budget.done,
             "dit_seconds": self.dit_budget.spent,
             "pictures": len(self.pictures.names) if self.pictures else 0,
+            "shortened": self.dit_budget.finished and self.dit_budget.done < self.dit_budget.steps,
             "scaling": self.vae.config.scaling_factor if self.vae is not None and held else 0.0,
         }
 
@@ -244,4 +261,4 @@ _LEFT_OUT = ("vae-optimiser/", "dit/", "dit-optimiser/")
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    return any(folder.glob("part-*.safetensors"))
+    return bool(find_parts(folder)) or any(folder.glob("part-*.safetensors"))
