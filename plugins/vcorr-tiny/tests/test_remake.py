@@ -174,7 +174,7 @@ def test_a_training_that_fails_ends_with_its_log_and_the_others_run(tmp_path) ->
 
 
 def test_what_fails_on_one_device_goes_on_once_on_each_other_one(tmp_path, monkeypatch) -> None:
-    """The first device is broken: everything fails on it, and everything is trained on the second one."""
+    """Breaks the first device: everything fails on it, and everything is trained on the second one."""
     ran: list[tuple[str, str]] = []
 
     def run(self, name, words, cores, environment):

@@ -23,7 +23,7 @@ def save_parts(folder: Path, tensors: Mapping[str, Tensor], facts: Facts, part_b
     process that is killed leaves a whole checkpoint at every instant: see `find_parts`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _put_in_place(folder, find_parts(folder))
+    _rename_to_parts(folder, find_parts(folder))
     groups = list(_groups(tensors, part_bytes))
     drafts = []
     for index, group in enumerate(groups):
@@ -31,11 +31,11 @@ def save_parts(folder: Path, tensors: Mapping[str, Tensor], facts: Facts, part_b
         metadata = {"parts": str(len(groups)), "facts": json.dumps(facts)}
         save_file({name: value.detach().contiguous().cpu() for name, value in group.items()}, draft, metadata)
         drafts.append(draft)
-    return _put_in_place(folder, drafts)
+    return _rename_to_parts(folder, drafts)
 
 
-def _put_in_place(folder: Path, chosen: Sequence[Path]) -> list[Path]:
-    """Names the files of a checkpoint as its parts, in place of all other parts and drafts; returns their paths."""
+def _rename_to_parts(folder: Path, chosen: Sequence[Path]) -> list[Path]:
+    """Renames the files of a checkpoint to parts, and deletes all other parts and drafts; returns their paths."""
     if not chosen:
         return []
     for other in {*folder.glob("part-*.safetensors"), *folder.glob("draft-*.safetensors")} - set(chosen):
