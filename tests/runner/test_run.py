@@ -14,8 +14,10 @@ from support.tables import same
 import vcorr
 from vcorr.analysis.track_overlays import draw_overlays
 from vcorr.contract.errors import StoreError
+from vcorr.contract.part_calls import PartName
 from vcorr.runner.coordinator import Outcome, Reuse, Silent, execute
 from vcorr.runner.plan import make_plan
+from vcorr.runner.predict import error_code
 from vcorr.runner.rescore import rescore
 from vcorr.runner.spec import RunSpec
 from vcorr.stats.summary import best_sites
@@ -447,6 +449,29 @@ def test_a_model_that_does_not_fit_in_memory_is_no_fault_of_its_plugin(found, tm
     ) as raised:
         run(found, tmp_path, steps="last", layers="0")
     assert "must be mended" not in str(raised.value)
+
+
+def allocate(kind):
+    import torch
+
+    if kind == "torch on a GPU":
+        raise torch.OutOfMemoryError(FULL)
+    return torch.empty(10**15) if kind == "torch on a CPU" else np.empty(10**15)
+
+
+@pytest.mark.parametrize("kind", ["torch on a GPU", "torch on a CPU", "numpy"])
+def test_the_part_that_lacks_memory_is_named_on_every_device(kind) -> None:
+    inner, outer = PartName("probe 'p'", "plugin 1"), PartName("model 'm'", "plugin 2")
+    with (
+        pytest.raises(vcorr.UsageError, match=r"probe 'p' of plugin 1 needs more memory in read\(\)") as raised,
+        outer.calling("run()"),
+        inner.calling("read()"),
+    ):
+        allocate(kind)
+    assert raised.value.raised_by == str(inner)
+    assert str(raised.value).count("\n") == 0
+    assert "model" not in error_code(raised.value)
+    assert error_code(raised.value).count(str(inner)) == 1
 
 
 def test_a_full_disk_is_what_the_user_hears_of(found, tmp_path, monkeypatch) -> None:

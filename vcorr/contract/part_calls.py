@@ -106,18 +106,32 @@ class _Calling:
         if isinstance(error, VcorrError):
             error.raised_by = error.raised_by or str(self._part)
             return
-        if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
+        if _is_out_of_memory(error):
             raise _lacks_memory(self._part, self._step, error) from error
         raise PartFailureError(self._part, self._step, describe(error)) from error
 
 
+_CPU_ALLOCATOR = "DefaultCPUAllocator: "
+"""Stands in torch's RuntimeError for a CPU without enough memory."""
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch, which has the first of them, is not imported here
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or (isinstance(error, RuntimeError) and _CPU_ALLOCATOR in describe(error))
+
+
 def _lacks_memory(part: PartName, step: str, error: BaseException) -> UsageError:
     """Returns the error for a device without enough memory, in one line, because a failed clip keeps only one."""
-    cause = ". ".join(describe(error).split(": ", 1)[-1].split(". ")[:2])  # torch goes on with how much is in use
-    return UsageError(
+    _, at_cpu, asked = describe(error).partition(_CPU_ALLOCATOR)
+    words = asked if at_cpu else describe(error).split(": ", 1)[-1]
+    cause = ". ".join(words.split(". ")[:2]).rstrip(".")  # torch goes on with how much is in use
+    found = UsageError(
         f"{part} needs more memory in {step} than the device has: {cause}. --offload and --vae-tiling take less, and "
-        "so do fewer probes and a smaller size."
+        "so do fewer probes, a smaller noise_batch and a smaller size."
     )
+    found.raised_by = str(part)  # a part around it did not fail
+    return found
 
 
 def describe(error: BaseException) -> str:

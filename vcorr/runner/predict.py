@@ -378,4 +378,5 @@ def error_code(error: BaseException) -> str:
     if isinstance(error, PartFailureError):
         return f"{error.cause} ({error.raised_by}, in {error.step})"
     raised_by = error.raised_by if isinstance(error, VcorrError) else ""
-    return describe(error) + (f" ({raised_by})" if raised_by and " of vcorr " not in raised_by else "")
+    said = describe(error)
+    return said if not raised_by or " of vcorr " in raised_by or raised_by in said else f"{said} ({raised_by})"
