@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tarfile
 from pathlib import Path
 from threading import Barrier, Lock
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from vcorr_tiny.network_folder import PACKAGED_CARD, VARIABLE, find_networks
@@ -17,10 +19,12 @@ from vcorr_tiny.remake import __main__ as command
 from vcorr_tiny.remake import workers as working
 from vcorr_tiny.remake.adopting import adopt
 from vcorr_tiny.remake.choosing import SOURCE, assemble_networks, change_card
+from vcorr_tiny.remake.packing import pack
 from vcorr_tiny.remake.recipe import Recipe, is_finished
 from vcorr_tiny.remake.workers import Cores, Workers, name_devices, share_cores
 from vcorr_tiny.train import build_parser
 from vcorr_tiny.training.choice import rank_layers
+from vcorr_tiny.training.parts import save_parts
 
 from vcorr import MissingError, UsageError, VcorrError
 from vcorr.contract.cards import parse_card
@@ -115,6 +119,51 @@ def test_what_is_adopted_takes_the_place_of_the_earlier_networks(out, tmp_path) 
         adopt(tmp_path / "other", plugin)
     with pytest.raises(MissingError, match="no checkout"):
         adopt(out, tmp_path)
+
+
+def test_a_pack_holds_whole_files_and_is_adopted_as_the_remake_is(out, tmp_path) -> None:
+    finish_decoder(out / "decoder", 0)
+    assemble_networks(out, (0, 1, 2))
+    largest = max(path.stat().st_size for path in (out / "networks").rglob("*"))
+    most, packed, unpacked = largest + 30_000, tmp_path / "packed", tmp_path / "unpacked"
+    with pytest.raises(MissingError, match="no folder of a remake"):
+        pack(out, packed)
+    Recipe(9).keep(out)
+    for name, text in {"copies/a/whole.json": "{}", "copies/a/.half.1.tmp": "{", "measure.log": "one\nha"}.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    (out / "copies" / "large").write_bytes(bytes(most))
+    assert pack(out, packed, most) == [out / "copies" / "large"]
+    assert pack(out, packed, most) == [out / "copies" / "large"]
+    archives = sorted(packed.iterdir())
+    assert len(archives) > 1
+    assert all(path.stat().st_size <= most for path in archives)
+    for path in archives:
+        with tarfile.open(path) as archive:
+            archive.extractall(unpacked, filter="data")
+    assert (unpacked / "measure.log").read_text() == "one\n"
+    assert [path.name for path in (unpacked / "copies").rglob("*")] == ["a", "whole.json"]
+    plugin = tmp_path / "plugin"
+    (plugin / "training").mkdir(parents=True)
+    (plugin / "vcorr_tiny" / "cards").mkdir(parents=True)
+    assert "Seed 1 is in" in adopt(unpacked, plugin)
+    files = [path for path in (out / "networks" / "pipe").rglob("*") if path.is_file()]
+    for path in files:
+        own = plugin / "vcorr_tiny" / "pipe" / path.relative_to(out / "networks" / "pipe")
+        assert own.read_bytes() == path.read_bytes()
+
+
+def test_a_pack_during_training_holds_its_checkpoint_and_no_pipeline(tmp_path) -> None:
+    out = tmp_path / "out"
+    Recipe(9).keep(out)
+    finish(out / "seed-0", 0)
+    (out / "seed-0" / "log.jsonl").write_text('{"kind": "dit"}\n{"ki')
+    save_parts(out / "seed-0" / "state", {"weight": torch.ones(3)}, {"dit_steps": 1})
+    (out / "seed-0" / "state" / "draft-00.safetensors").write_bytes(b"half")
+    pack(out, tmp_path / "packed")
+    with tarfile.open(tmp_path / "packed" / "part-00.tar") as archive:
+        names = archive.getnames()
+    assert names == ["recipe.json", "seed-0/log.jsonl", "seed-0/state/part-00.safetensors"]
 
 
 @given(st.integers(1, 8), st.integers(1, 200))

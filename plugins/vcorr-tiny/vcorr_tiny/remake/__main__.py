@@ -2,7 +2,8 @@
 
 Trains the autoencoder unless one is given, then three seeds side by side, one per device. Baselines are measured
 meanwhile, on processor cores of their own. Then the seed to ship is chosen, and everything is measured. The same
-command goes on after an interruption. ``adopt`` puts the result into the checkout.
+command goes on after an interruption. ``pack`` writes archives of what is finished. ``adopt`` puts the result into the
+checkout.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from vcorr_tiny.command_runs import count_cores, end, read_count
 from vcorr_tiny.network_folder import SEEDS, VARIABLE
 from vcorr_tiny.remake.adopting import PLUGIN, adopt
 from vcorr_tiny.remake.choosing import assemble_networks
+from vcorr_tiny.remake.packing import MOST_BYTES, pack
 from vcorr_tiny.remake.recipe import COPIES, NETWORKS, RUNS, VAE, Recipe, is_finished
 from vcorr_tiny.remake.workers import Cores, Workers, name_devices, read_devices, say, share_cores
 
@@ -118,6 +120,10 @@ def build_parser() -> argparse.ArgumentParser:
     taken = commands.add_parser("adopt", help="put the networks and their records into the checkout")
     taken.add_argument("out", type=Path, help="--out of a finished run")
     taken.add_argument("--plugin", type=Path, default=PLUGIN, help="folder of vcorr-tiny (default: %(default)s)")
+    packed = commands.add_parser("pack", help="pack what is finished, also during a run")
+    packed.add_argument("out", type=Path, help="--out of a run")
+    packed.add_argument("--to", type=Path, required=True, help="folder of the archives; an earlier pack is replaced")
+    packed.add_argument("--bytes", type=read_count, default=MOST_BYTES, help="of an archive (default: %(default)s)")
     _add_run(commands.add_parser("run", help="train, choose and measure"))
     return parser
 
@@ -155,6 +161,15 @@ def _check_options(options: argparse.Namespace) -> list[str]:
     return read_devices(options.device)
 
 
+def _pack(options: argparse.Namespace) -> int:
+    """Packs what is finished; returns 1 if files are too large for an archive."""
+    too_large = pack(options.out, options.to, options.bytes)
+    sizes = [path.stat().st_size for path in options.to.glob("*.tar")]
+    sys.stdout.write(f"Packed: {options.to}, {len(sizes)} archives, {sum(sizes) / 1e6:.1f} MB\n")
+    sys.stdout.write("".join(f"Too large, not packed: {path}\n" for path in too_large))
+    return 1 if too_large else 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     started = time.monotonic()
@@ -162,6 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "adopt":
         sys.stdout.write(adopt(options.out, options.plugin))
         return 0
+    if options.command == "pack":
+        return _pack(options)
     recipe = Recipe(**{name: getattr(options, name) for name in Recipe.__dataclass_fields__})
     devices = _check_options(options)
     measuring = Measuring(options.jobs, options.only, options.limit)
