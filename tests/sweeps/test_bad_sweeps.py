@@ -52,6 +52,16 @@ WRONG = [
             '[{model: "zero-motion", probe: "kk"}]'
         ),
     ),
+    (f"{RUNS}seed: ['1', 1]", "(model sliding-model; model sliding-model).\nTake one of them out.\n"),
+    (f"{GOOD}include: [{{model: tiny}}, {{model: tiny}}]", "(model tiny; model tiny).\nTake one of them out.\n"),
+    (f"{RUNS}matrix: {{probe.heads: [mean], set: {{probe.heads: [each]}}}}", "matrix: probe.heads is there twice."),
+    (
+        f"{RUNS}matrix: {{set: {{probe: {{heads: [mean]}}, probe.heads: [each]}}}}",
+        "matrix: probe.heads is there twice.",
+    ),
+    (f"{RUNS}matrix: {{set: {{true: [mean]}}}}", "Unknown key 'true'."),
+    (f"{RUNS}layers: []", "--layers is empty."),
+    (f"{RUNS}matrix: {{metrics: [[], pck]}}", "It is run 1 of sweep.yaml: model sliding-model."),
     ("model: sliding-model\nprobe: qk\nlimit: [1, 2]", "They differ only in limit, which makes no other run."),
     ("model: sliding-model\nprobe: qk\nseed: [1, -2]", "--seed -2 is out of range."),
     ("- model", "sweep.yaml must hold keys and values"),

@@ -41,6 +41,27 @@ def test_every_run_is_the_one_that_the_command_makes(sweep, vcorr, tmp_path) -> 
         assert len({str(sorted((name, table.to_pylist()) for name, table in each.items())) for each in both}) == 1
 
 
+def test_runs_with_the_same_data_read_its_first_clip_once_to_plan(sweep, vcorr, monkeypatch) -> None:
+    from vcorr.runner.run_data import ClipReader
+
+    read: list[str] = []
+    look_ahead = ClipReader.look_ahead
+    monkeypatch.setattr(ClipReader, "look_ahead", lambda self, name: (read.append(name), look_ahead(self, name))[1])
+    text = f"model: sliding-model\n{COMMON}seed: [1, 2]\nmatrix: {{data.fail: ['', slide-1]}}\n"
+    found = json.loads(sweep(text, "--json").out)["runs"]
+    assert read == ["slide-0", "slide-0"]
+    made = [run_one(vcorr, "--seed", seed) for seed in "12"]
+    whole = [one for one in found if one["status"] == "complete"]
+    assert [(one["run"], one["best"]) for one in whole] == [(one["run"], one["best"]) for one in made]
+
+
+def test_a_run_that_varies_nothing_is_called_by_its_model(sweep) -> None:
+    ended = sweep(f"model: sliding-model\n{COMMON}matrix: {{set: [{{}}, {{seed: 2}}]}}\n")
+    assert ended.code == 0
+    assert "Run 1 of 2: model sliding-model\n" in ended.err
+    assert "Run 2 of 2: seed 2\n" in ended.err
+
+
 def test_rows_of_the_table_are_what_show_run_says(sweep, vcorr) -> None:
     common = COMMON.replace("probe: qk\n", "")
     text = f"model: sliding-model\n{common}matrix: {{probe: [qk, [qk, kk]], seed: [1, 2]}}\n"

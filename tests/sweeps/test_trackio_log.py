@@ -77,7 +77,14 @@ def test_a_log_that_fails_ends_no_run(sweep, monkeypatch, broken) -> None:
     ended = sweep(f"{COMMON}seed: [1, 2]\n", "--trackio", "sites")
     assert ended.code == 0
     assert ended.err.count("Nothing more is logged to it.") == 1
-    assert f"trackio failed in {broken}(): no space is left for logs." in ended.err
+    assert f"trackio failed in {broken}(): RuntimeError: no space is left for logs." in ended.err
+
+
+def test_a_log_that_ends_the_program_ends_no_run(sweep, trackio, monkeypatch) -> None:
+    monkeypatch.setattr(trackio, "log", lambda values: sys.exit("the log is full"))
+    ended = sweep(f"{COMMON}seed: [1, 2]\n", "--trackio", "sites")
+    assert ended.code == 0
+    assert "trackio failed in log(): SystemExit: the log is full." in ended.err
 
 
 def test_without_the_package_one_error_says_how_to_get_it(sweep, monkeypatch, tmp_path) -> None:
@@ -87,6 +94,19 @@ def test_without_the_package_one_error_says_how_to_get_it(sweep, monkeypatch, tm
     assert ended.err == (
         "Error: --trackio needs the package trackio, which is not installed.\n"
         "pip install 'vcorr[trackio]', or leave --trackio out.\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_package_is_one_error(sweep, monkeypatch, tmp_path) -> None:
+    monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trackio.py").write_text("raise OSError('no folder for logs')\n")
+    ended = sweep(COMMON, "--trackio", "sites")
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err == (
+        "Error: --trackio needs the package trackio, which cannot be imported: OSError: no folder for logs.\n"
+        "Install it again, or leave --trackio out.\n"
     )
     assert not (tmp_path / "runs").exists()
 

@@ -263,13 +263,18 @@ def _read_set(values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{where}: 'set' must hold keys and values, such as 'probe.heads: each'.")
     found: dict[str, Any] = {}
+    for name, value in name_options(values):
+        found |= _assign(name, value)
+    return found
+
+
+def name_options(values: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields names and values under `set`: a mapping below the name of a component holds its options."""
     for key, value in values.items():
         if key in COMPONENTS and isinstance(value, dict):
-            for inner, each in value.items():
-                found |= _assign(f"{key}.{_key_text(inner)}", each)
+            yield from ((f"{key}.{_key_text(inner)}", each) for inner, each in value.items())
         else:
-            found |= _assign(_key_text(key), value)
-    return found
+            yield _key_text(key), value
 
 
 def _parse_assignment(text: str) -> dict[str, Any]:
@@ -330,7 +335,7 @@ def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> Ru
         if "\0" in str(value):
             raise UsageError(f"{name} holds a zero byte, and text has none.", hint="Leave it out.")
     for name, value in values.items():
-        if isinstance(value, str) and not value.strip():
+        if value == [] or (isinstance(value, str) and not value.strip()):
             raise UsageError(f"--{_flag(name)} is empty.", hint="Give it a value, or leave it out for the default.")
     if "prompt" in values and values["prompt"] is None:
         raise UsageError("prompt has no value.", hint='Write the prompt in quotes, prompt: "...", or leave it out.')

@@ -22,12 +22,14 @@ MODEL = "model"
 class SweepRun:
     """One run of a sweep. number: from 1. settings: all that the file and the command line say about it.
 
-    varied: the settings in which it differs from other runs of the sweep, as they would be typed.
+    varied: the settings in which it differs from other runs of the sweep, as they would be typed; its model if it has
+    none. listed: its values of the lists, by which an entry of `exclude` leaves it out; none for a run of its own.
     """
 
     number: int
     settings: Settings
     varied: Mapping[str, str]
+    listed: Settings
 
     @property
     def label(self) -> str:
@@ -57,14 +59,16 @@ def expand(file: SweepFile, typed: Settings) -> list[SweepRun]:
                 hint=f"Leave it out, or take {key} out of the file.",
             )
     product = _leave_out(file, _multiply(file))
+    listed = [{key: value for key, value in own.items() if key in file.keys} for own in product]
     runs = [{**file.common, **own, **typed} for own in _include(file, product)]
     if not runs:
         raise UsageError(
             f"{file.path}: no run is left.", hint=f"Take entries out of {EXCLUDE}, or add some to {INCLUDE}."
         )
     models = list(dict.fromkeys(map(_find_model, runs)))
-    runs.sort(key=lambda settings: models.index(_find_model(settings)))
-    return [SweepRun(number, *each) for number, each in enumerate(zip(runs, _find_varied(runs), strict=True), 1)]
+    each = zip(runs, _find_varied(runs), itertools.chain(listed, itertools.repeat({})), strict=False)
+    ordered = sorted(each, key=lambda one: models.index(_find_model(one[0])))
+    return [SweepRun(number, *one) for number, one in enumerate(ordered, 1)]
 
 
 def _multiply(file: SweepFile) -> list[dict[str, Any]]:
@@ -149,12 +153,14 @@ def _find_model(settings: Settings) -> str:
 
 
 def _find_varied(runs: Sequence[Settings]) -> Iterator[dict[str, str]]:
-    """Yields the settings in which each run differs from others; the model of a run that is alone."""
+    """Yields the settings in which each run differs from others; the model of a run that has none of them."""
     names = list(dict.fromkeys(key for settings in runs for key in settings))
     varied = [name for name in names if len({_show(settings, name) for settings in runs}) > 1]
     for settings in runs:
-        shown = {name: _show(settings, name) for name in varied or [MODEL]}
-        yield {name: text for name, text in shown.items() if text}
+        shown, model = (
+            {name: text for name in names if (text := _show(settings, name))} for names in (varied, [MODEL])
+        )
+        yield shown or model
 
 
 def _show(settings: Mapping[str, Any], name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.runner.spec import COMPONENTS, FIELDS, LISTS, Settings, name_keys, read_mapping, read_settings
+from vcorr.runner.spec import FIELDS, LISTS, Settings, name_keys, name_options, read_mapping, read_settings
 
 MATRIX, INCLUDE, EXCLUDE, SET = "matrix", "include", "exclude", "set"
 _OWN_KEYS = (MATRIX, INCLUDE, EXCLUDE)
@@ -94,11 +94,10 @@ def _read_matrix(values: Any, path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         return found
     del found[SET]
-    for key, value in options.items():
-        if key in COMPONENTS and isinstance(value, dict):
-            found |= {f"{key}.{inner}": each for inner, each in value.items()}
-        else:
-            found[str(key)] = value
+    for name, value in name_options(options):
+        if name in found:
+            raise UsageError(f"{path}, {MATRIX}: {name} is there twice.", hint="Leave one of them out.")
+        found[name] = value
     return found
 
 

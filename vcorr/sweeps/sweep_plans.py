@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import MissingError, PluginError, UsageError, VcorrError
+from vcorr.contract.records import Clip
 from vcorr.plugins.registry import Registry
+from vcorr.runner.known_clip import outline_clip
 from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.plan_again import plan_again
 from vcorr.runner.spec import RunSpec, make_spec
 from vcorr.store.fingerprint import plain
-from vcorr.sweeps.expansion import SweepRun
+from vcorr.sweeps.expansion import SweepRun, as_typed
 from vcorr.sweeps.sweep_file import EXCLUDE
 
 
@@ -45,8 +47,9 @@ def plan_sweep(
     """
     specs = [_build(one, path) for one in runs]
     _check_different([json.dumps(plain(spec), sort_keys=True) for spec in specs], runs, path)
+    first: dict[str, Clip] = {}
     planned = [
-        PlannedRun(one, _plan(one, spec, path, registry, dry=dry, out=out))
+        PlannedRun(one, _plan(one, spec, path, registry, first, dry=dry, out=out))
         for one, spec in zip(runs, specs, strict=True)
     ]
     known = [one for one in planned if not one.plan.missing]
@@ -59,10 +62,32 @@ def _build(one: SweepRun, path: Path) -> RunSpec:
         return make_spec(one.settings)
 
 
-def _plan(one: SweepRun, spec: RunSpec, path: Path, registry: Registry, *, dry: bool, out: Path | None) -> Plan:
+def _plan(
+    one: SweepRun,
+    spec: RunSpec,
+    path: Path,
+    registry: Registry,
+    first: dict[str, Clip],
+    *,
+    dry: bool,
+    out: Path | None,
+) -> Plan:
+    """Returns the plan of a run. first: outlines of first clips by their data: a plan that reads a clip keeps it."""
+    key = _data_key(spec)
     with naming_run(one, path):
         finished = plan_again(spec, registry, out) if out is not None else None
-        return finished or make_plan(spec, registry, dry=dry)
+        if finished is not None:
+            return finished
+        plan = make_plan(spec, registry, dry=dry, known=first.get(key))
+    if key not in first and plan.first is not None:
+        first[key] = outline_clip(plan.first)
+    return plan
+
+
+def _data_key(spec: RunSpec) -> str:
+    """Returns what two specs must have in common to read the same clips. Without data, the model chooses them."""
+    model = spec.model if spec.data is None and spec.prompt is None else None
+    return json.dumps(plain([spec.data, spec.prompt, model, spec.options.get("data")]), sort_keys=True)
 
 
 @contextmanager
@@ -71,7 +96,7 @@ def naming_run(one: SweepRun, path: Path) -> Iterator[None]:
     try:
         yield
     except (UsageError, MissingError, PluginError) as error:
-        said = f"It is run {one.number} of {path}: {one.label}."
+        said = f"It is run {one.number} of {path}" + (f": {one.label}." if one.label else ".")
         if isinstance(error, MissingError):
             said += " --dry-run lists what the other runs lack."
         raise _with_hint(error, said) from error
@@ -94,15 +119,20 @@ def _check_different(keys: Iterable[str], runs: Sequence[SweepRun], path: Path) 
 
 def _say_same(first: SweepRun, second: SweepRun, path: Path) -> UsageError:
     names = {key for one in (first, second) for key in one.settings}
-    differing = sorted(key for key in names if first.settings.get(key) != second.settings.get(key))
+    differing = sorted(key for key in names if _typed(first, key) != _typed(second, key))
     same = f"{path}: runs {first.number} and {second.number} are the same ({first.label}; {second.label})."
     if not differing:
         return UsageError(same, hint="Take one of them out.")
-    named = ", ".join(f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in second.varied.items())
+    texts = {key: as_typed(value) for key, value in second.listed.items() if key in second.varied}
+    named = ", ".join(f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in texts.items())
     return UsageError(
         f"{same} They differ only in {', '.join(differing)}, which makes no other run.",
-        hint=f"Take one of them out, for example with {EXCLUDE}: [{{{named}}}]",
+        hint="Take one of them out" + (f", for example with {EXCLUDE}: [{{{named}}}]" if named else "."),
     )
+
+
+def _typed(one: SweepRun, key: str) -> str | None:
+    return as_typed(one.settings[key]) if key in one.settings else None
 
 
 def model_key(plan: Plan) -> Any:

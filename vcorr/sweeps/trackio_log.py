@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from vcorr.contract.errors import MissingError, first_line
+from vcorr.contract.errors import MissingError
+from vcorr.contract.part_calls import describe
 from vcorr.runner.events import Events
 from vcorr.runner.plan import Plan
 from vcorr.runner.stage_facts import storable
@@ -26,7 +27,7 @@ class TrackioLog:
     sweep goes on without it.
 
     Raises:
-        MissingError: trackio is not installed.
+        MissingError: trackio is not installed, or cannot be imported.
     """
 
     def __init__(self, project: str) -> None:
@@ -37,6 +38,11 @@ class TrackioLog:
             raise MissingError(
                 f"--trackio needs the package {error.name}, which is not installed.",
                 hint=f"pip install 'vcorr[{PACKAGE}]', or leave --trackio out.",
+            ) from error
+        except (Exception, SystemExit) as error:  # of a damaged installation
+            raise MissingError(
+                f"--trackio needs the package {PACKAGE}, which cannot be imported: {describe(error)}.",
+                hint="Install it again, or leave --trackio out.",
             ) from error
         self._events: Events | None = None
 
@@ -75,10 +81,10 @@ class TrackioLog:
             return
         try:
             getattr(self._trackio, function)(*arguments, **options)
-        except Exception as error:  # a log must not end what it describes
+        except (Exception, SystemExit) as error:  # a log must not end what it describes
             self._trackio = None
             if self._events is not None:
-                self._events.note(f"trackio failed in {function}(): {first_line(error)}. Nothing more is logged to it.")
+                self._events.note(f"trackio failed in {function}(): {describe(error)}. Nothing more is logged to it.")
 
 
 class _LoggedEvents:

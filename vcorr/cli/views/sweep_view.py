@@ -243,10 +243,7 @@ def _say_missing(found: SweepEstimate) -> Iterator[Text]:
 
 def estimate_dict(found: SweepEstimate, file: Path, out: Path) -> dict[str, Any]:
     """Returns what `vcorr sweep --dry-run --json` prints."""
-    runs = [
-        {**_name(one.run), **plan_view.plan_dict(one.plan, one.estimate), "kept": one.kept, "label": one.run.label}
-        for one in found.runs
-    ]
+    runs = [{**_name(one.run), **plan_view.plan_dict(one.plan, one.estimate), "kept": one.kept} for one in found.runs]
     totals = {
         "device_seconds": _total_dict(found.device_seconds),
         "disk_bytes": _total_dict(found.disk_bytes),
