@@ -50,7 +50,7 @@ def test_runs_with_the_same_data_read_its_first_clip_once_to_plan(sweep, vcorr, 
     text = f"model: sliding-model\n{COMMON}seed: [1, 2]\nmatrix: {{data.fail: ['', slide-1]}}\n"
     found = json.loads(sweep(text, "--json").out)["runs"]
     assert read == ["slide-0", "slide-0"]
-    made = [run_one(vcorr, "--seed", seed) for seed in "12"]
+    made = [run_one(vcorr, "--model", "sliding-model", "--seed", seed) for seed in "12"]
     whole = [one for one in found if one["status"] == "complete"]
     assert [(one["run"], one["best"]) for one in whole] == [(one["run"], one["best"]) for one in made]
 
