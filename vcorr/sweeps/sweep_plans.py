@@ -119,7 +119,7 @@ def _check_different(keys: Iterable[str], runs: Sequence[SweepRun], path: Path) 
 
 def _say_same(first: SweepRun, second: SweepRun, path: Path) -> UsageError:
     names = {key for one in (first, second) for key in one.settings}
-    differing = sorted(key for key in names if _typed(first, key) != _typed(second, key))
+    differing = sorted(key for key in names if _show_setting(first, key) != _show_setting(second, key))
     same = f"{path}: runs {first.number} and {second.number} are the same ({first.label}; {second.label})."
     if not differing:
         return UsageError(same, hint="Take one of them out.")
@@ -131,7 +131,7 @@ def _say_same(first: SweepRun, second: SweepRun, path: Path) -> UsageError:
     )
 
 
-def _typed(one: SweepRun, key: str) -> str | None:
+def _show_setting(one: SweepRun, key: str) -> str | None:
     return as_typed(one.settings[key]) if key in one.settings else None
 
 
