@@ -14,8 +14,9 @@ from support.kernel_cases import Case, lay_out
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.variants import CORRECTED, DIFFTRACK_TAPVID
-from vcorr.functional import paired_tokens
+from vcorr.functional import landing, paired_tokens
 from vcorr.functional.token_costs import MatchedTokens, NearestTokens, pair_frames
 from vcorr.kernels import device_rows, kernel_choice
 from vcorr.kernels.kernel_choice import Choice, FusedWarning, use_kernels
@@ -89,7 +90,7 @@ def test_rows_and_the_way_back_are_those_of_float64(kind, both, sites, source, t
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block", [1, 30, 100, 400])
 def test_any_size_of_blocks_gives_the_same(kind, block, monkeypatch):
-    monkeypatch.setattr(paired_tokens, "CACHED", block)
+    monkeypatch.setattr(paired_tokens, "_block", lambda *_: block)
     back = torch.tensor([[0, 5, 11], [3, 3, 7]])
     check(draw(kind, sites=2), 0, [1, 3], torch.tensor([2, 3, 9]), back)
     check(draw(kind, sites=2), 0, [1, 3], torch.tensor([2, 3, 9]), back, both=False)
@@ -186,15 +187,18 @@ def test_distances_are_compared_frame_by_frame():
 
 
 class Watch(TorchDispatchMode):
-    """Keeps the names of all operations."""
+    """Keeps the names of all operations, and the most elements that one of them returned."""
 
     def __init__(self):
         super().__init__()
-        self.names = []
+        self.names, self.largest = [], 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.names.append(function.overloadpacket.__name__)
-        return function(*args, **kwargs or {})
+        found = function(*args, **kwargs or {})
+        if isinstance(found, torch.Tensor):
+            self.largest = max(self.largest, found.numel())
+        return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -212,6 +216,44 @@ def test_more_frames_take_no_more_operations(kind, both):
         waits = {"_local_scalar_dense", "nonzero", "masked_select", "item"}
         assert waits.isdisjoint(watch.names)  # a GPU would have to be waited for
     assert counts[0] == counts[1]
+
+
+def test_sites_with_one_direction_and_with_two_share_a_way_back():
+    costs = [*draw("both ways"), *draw("one way", seed=7)]
+    check(costs, 0, [1, 3], torch.tensor([2, 9]), torch.tensor([[1, 2], [3, 4]]))
+
+
+def test_few_tokens_of_large_frames_make_no_matrix_of_all_tokens(monkeypatch):
+    """The rows of both ways are computed one by one where C of all tokens takes more than a block."""
+    costs, tokens, back = draw("both ways", frames=3, rows=12, cols=20), torch.tensor([2, 9]), torch.tensor([[1, 2]])
+    monkeypatch.setattr(paired_tokens, "BLOCK", 240 * 240 - 1)
+    monkeypatch.setattr(paired_tokens, "_block", lambda *_: 240)
+    with Watch() as watch:
+        pairs = pair_frames(costs, 0, [2], both=True)
+        pairs.rows(tokens)
+        pairs.back_rows(back)
+    assert watch.largest <= costs[0].left.numel()
+    check(costs, 0, [2], tokens, back)
+
+
+def test_scattered_frames_of_many_sites_are_copied_one_site_at_a_time():
+    costs = draw("both ways", sites=3)
+    with Watch() as watch:
+        pairs = pair_frames(costs, 1, [4, 0], both=True)
+    assert {"stack", "cat", "clone"}.isdisjoint(watch.names)
+    torch.testing.assert_close(pairs.rows(torch.tensor([3]))[0, 0].double(), correlate(costs, 3, 1, 4))
+
+
+def test_a_mean_of_tokens_needs_no_more_than_quarters_of_a_block(monkeypatch):
+    monkeypatch.setattr(landing, "BLOCK", 400)
+    made = landing.Landing.of(TokenGrid(1, 4, 5, (8.0, 8.0), 1), 1, torch.device("cpu"))
+    cost, tokens = torch.rand(3, 40, 20, dtype=torch.float32), torch.arange(40) % 20
+    with Watch() as watch:
+        found = made.offsets(cost, tokens)
+    assert watch.largest <= cost.numel()  # views of it, and what is made of 100 of its elements
+    assert watch.names.count("where") == cost.numel() // 100
+    alone = torch.stack([made.offsets(cost[j, u : u + 1], tokens[u : u + 1])[0] for j in range(3) for u in range(40)])
+    torch.testing.assert_close(found.flatten(0, 1), alone)
 
 
 def test_one_variant_reads_rows_as_a_pair_of_frames():

@@ -31,8 +31,9 @@ class FramePairs(Protocol):
 class MatchedPairs:
     """Frames whose tokens match by dot products, at one site or at several, over which C is averaged.
 
-    The fused kernels compute rows where they run. Else plain torch does. If the way back is wanted and C is symmetric,
-    it computes C of all tokens once. The rows of the way back are its columns, so all products serve both ways.
+    The fused kernels compute rows where they run. Else plain torch does. If the way back is wanted, C is symmetric and
+    C of all tokens fits in memory, it computes that once. The rows of the way back are its columns, so all products
+    serve both ways.
 
     Args:
         sites: the tokens of each site.
@@ -41,7 +42,7 @@ class MatchedPairs:
 
     def __init__(self, sites: Sequence[PairedTokens], *, both: bool) -> None:
         self._sites, self._both = sites, both
-        self._symmetric = all(site.symmetric for site in sites)
+        self._takes_whole = all(site.symmetric and site.fits for site in sites)
         self._whole: WholePairs | None = None
 
     @torch.no_grad()
@@ -52,7 +53,7 @@ class MatchedPairs:
                 fused = self._fuse(lambda site: fuse_pair_rows(site, tokens, both=self._both))
                 if fused is not None:
                     return fused
-            if self._both and self._symmetric:
+            if self._both and self._takes_whole:
                 return self._all_tokens().rows(tokens)
             return self._mean(lambda site: site.sum_rows(tokens))
 
@@ -64,7 +65,7 @@ class MatchedPairs:
                 fused = self._fuse(lambda site: fuse_back_rows(site, tokens))
                 if fused is not None:
                     return fused
-            if self._symmetric:
+            if self._takes_whole:
                 return self._all_tokens().back_rows(tokens)
             return self._mean(lambda site: site.sum_back_rows(tokens))
 

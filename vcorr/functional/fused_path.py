@@ -108,12 +108,13 @@ def fuse_pair_rows(site: PairedTokens, tokens: Tensor, *, both: bool) -> Tensor 
     """
 
     def compute() -> Tensor:
+        left, right = site.take_frames()
         if both and site.symmetric:
-            sums = RowSums(_forward_sums(site), True, _reverse_sums(site))
+            sums = RowSums(_forward_sums(site, left, right), True, _reverse_sums(site, left, right))
         else:
-            few = sum_frames(site.left, site.right, own=0, scale=site.scale, tokens=tokens)
-            sums = RowSums(few, False, _reverse_sums(site) if site.symmetric else None)
-        return write_rows(site.left, site.right, tokens, sums, scale=site.scale, share=1 / site.terms)
+            few = sum_frames(left, right, own=0, scale=site.scale, tokens=tokens)
+            sums = RowSums(few, False, _reverse_sums(site, left, right) if site.symmetric else None)
+        return write_rows(left, right, tokens, sums, scale=site.scale, share=1 / site.terms)
 
     return _attempt(compute, site.left.device) if takes(site.left, site.right) else None
 
@@ -122,22 +123,23 @@ def fuse_back_rows(site: PairedTokens, tokens: Tensor) -> Tensor | None:
     """Computes C of tokens (J, U) of the other frames, (J, U, P), with the fused kernels; None as above."""
 
     def compute() -> Tensor:
-        sums = RowSums(_reverse_sums(site), True, _forward_sums(site) if site.symmetric else None)
-        at = tokens.contiguous()
-        return write_rows(site.left, site.right, at, sums, scale=site.scale, share=1 / site.terms, back=True)
+        left, right = site.take_frames()
+        columns = _forward_sums(site, left, right) if site.symmetric else None
+        sums, at = RowSums(_reverse_sums(site, left, right), True, columns), tokens.contiguous()
+        return write_rows(left, right, at, sums, scale=site.scale, share=1 / site.terms, back=True)
 
     return _attempt(compute, site.left.device) if takes(site.left, site.right) else None
 
 
-def _forward_sums(site: PairedTokens) -> Tensor:
+def _forward_sums(site: PairedTokens, left: Tensor, right: Tensor) -> Tensor:
     if site.sums.forward is None:
-        site.sums.forward = sum_frames(site.left, site.right, own=0, scale=site.scale)
+        site.sums.forward = sum_frames(left, right, own=0, scale=site.scale)
     return site.sums.forward
 
 
-def _reverse_sums(site: PairedTokens) -> Tensor:
+def _reverse_sums(site: PairedTokens, left: Tensor, right: Tensor) -> Tensor:
     if site.sums.reverse is None:
-        site.sums.reverse = sum_frames(site.left, site.right, own=0, scale=site.scale, moving_left=True)
+        site.sums.reverse = sum_frames(left, right, own=0, scale=site.scale, moving_left=True)
     return site.sums.reverse
 
 

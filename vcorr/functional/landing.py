@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.functional.blocks import BLOCK, blocks
 from vcorr.functional.published_code import FieldLanding, Landed
 from vcorr.functional.query_points import QueryTokens, upload
 
@@ -52,8 +53,18 @@ class Landing:
         peak, best = cost.max(dim=-1)  # the first of equal values
         offsets = self.centres[best] - self.centres[tokens]
         if self.radius:
-            offsets = offsets + self._refinement(cost, best)
+            offsets = offsets + self._refine(cost, best)
         return Landed(offsets.masked_fill(peak.isnan()[..., None], math.nan), peak, best)
+
+    def _refine(self, cost: Tensor, best: Tensor) -> Tensor:
+        """Returns `_refinement` of C, a quarter of a block at a time: it takes several matrices of this size."""
+        rows = cost.reshape(-1, *cost.shape[-2:])
+        heads, count, width = rows.shape
+        tokens = best.reshape(heads, count)
+        found = self.centres.new_empty(heads, count, 2)
+        for a, r in blocks(heads, count, width, max(1, BLOCK // 4)):
+            found[a, r] = self._refinement(rows[a, r], tokens[a, r])
+        return found.reshape(*best.shape, 2)
 
     def _refinement(self, cost: Tensor, best: Tensor) -> Tensor:
         """Returns the offset from the best token's centre to the C-weighted mean of centres within `radius` tokens."""
