@@ -1,8 +1,8 @@
 """The tokens of one latent frame and of several others, and their correlation in plain torch, all frames together.
 
 The arithmetic is the one of `vcorr.functional.correlation`; only the order of sums differs, so results agree up to
-rounding. Extra memory stays under 300 MB if `frames_at_once` says how many frames there are, and if the float32 tokens
-of one head in these frames take less than 100 MB.
+rounding. Extra memory stays under 300 MB if `frames_at_once` says how many frames there are. It holds the float32 tokens
+of one head in these frames, which are taken to be under 100 MB.
 
 Shapes: A heads that take part, P = h*w tokens of a frame, J other frames, U tokens, d width of a head.
 """
@@ -61,7 +61,7 @@ class PairedTokens:
     def of(
         cls, left: Tensor, right: Tensor, source: int, targets: Sequence[int], *, scale: float, symmetric: bool
     ) -> PairedTokens:
-        """Pairs the latent frames `source` and `targets` of tensors (A, F, h, w, d)."""
+        """Takes the latent frames `source` and `targets` of tensors (A, F, h, w, d)."""
         own = merge_tokens(left)
         other = own if right is left else merge_tokens(right)
         return cls(own, other, (source, *targets), scale, symmetric)
