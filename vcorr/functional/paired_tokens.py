@@ -1,8 +1,8 @@
 """The tokens of one latent frame and of several others, and their correlation in plain torch, all frames together.
 
 The arithmetic is the one of `vcorr.functional.correlation`; only the order of sums differs, so results agree up to
-rounding. Extra memory stays under 300 MB if `frames_at_once` says how many frames there are. It holds the float32 tokens
-of one head in these frames, which are taken to be under 100 MB.
+rounding. Extra memory stays under 300 MB if `frames_at_once` says how many frames there are. It holds the float32
+tokens of one head in these frames, which are taken to be under 100 MB.
 
 Shapes: A heads that take part, P = h*w tokens of a frame, J other frames, U tokens, d width of a head.
 """
