@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from vcorr.contract.errors import InterruptedRunError, StoreError, UsageError
 from vcorr.runner.events import Events, Silent
@@ -47,6 +48,19 @@ class Outcome:
     failed: tuple[str, ...]
     seconds: float
     peak_memory_gib: Mapping[str, float | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what commands print of it as JSON."""
+        return {
+            "run": self.run.run_id,
+            "path": str(self.run.path),
+            "status": self.status,
+            "clips": self.clips,
+            "reused": self.reused,
+            "failed": list(self.failed),
+            "seconds": round(self.seconds, 3),
+            "peak_memory_gib": dict(self.peak_memory_gib),
+        }
 
 
 def execute(

@@ -38,25 +38,7 @@ _FLAGS = (
 
 
 @click.command(cls=SpecCommand, short_help="Probe a model on a dataset and score the correspondences in its attention.")
-@run_flags.PROBED_MODEL
-@run_flags.PROBES
-@run_flags.DATA
-@run_flags.PROMPT
-@run_flags.MODE
-@run_flags.LAYERS_READ
-@run_flags.STEPS_READ
-@run_flags.LIMIT_CLIPS
-@run_flags.SEED
-@run_flags.CFG
-@run_flags.OUT_RUNS
-@run_flags.DEVICES
-@run_flags.DTYPE
-@run_flags.WEIGHTS
-@run_flags.OFFLOAD
-@run_flags.VAE_TILING
-@run_flags.REUSE
-@run_flags.EXECUTOR
-@run_flags.WORKERS
+@run_flags.add_spec_flags
 @click.option(
     "--config", metavar="FILE|NAME", help="A run as YAML: a file, or a config of a plugin; see: vcorr list configs."
 )

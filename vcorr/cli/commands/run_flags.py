@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -71,3 +74,32 @@ DRY_RUN = click.option(
 )
 RESULTS_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 FACTS_AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+
+
+def add_spec_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the flags that say what a run probes, and where. `vcorr run` and `vcorr sweep` have all of them."""
+    return reduce(lambda made, flag: flag(made), reversed(_SPEC_FLAGS), command)
+
+
+_SPEC_FLAGS = (
+    PROBED_MODEL,
+    PROBES,
+    DATA,
+    PROMPT,
+    MODE,
+    LAYERS_READ,
+    STEPS_READ,
+    LIMIT_CLIPS,
+    SEED,
+    CFG,
+    OUT_RUNS,
+    DEVICES,
+    DTYPE,
+    WEIGHTS,
+    OFFLOAD,
+    VAE_TILING,
+    REUSE,
+    EXECUTOR,
+    WORKERS,
+)
+"""In the order in which the help shows them."""

@@ -28,25 +28,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=SpecCommand, short_help="Many runs from one file: models x probes x data x options.")
 @click.argument("file", type=click.Path(path_type=Path))
-@run_flags.PROBED_MODEL
-@run_flags.PROBES
-@run_flags.DATA
-@run_flags.PROMPT
-@run_flags.MODE
-@run_flags.LAYERS_READ
-@run_flags.STEPS_READ
-@run_flags.LIMIT_CLIPS
-@run_flags.SEED
-@run_flags.CFG
-@run_flags.OUT_RUNS
-@run_flags.DEVICES
-@run_flags.DTYPE
-@run_flags.WEIGHTS
-@run_flags.OFFLOAD
-@run_flags.VAE_TILING
-@run_flags.REUSE
-@run_flags.EXECUTOR
-@run_flags.WORKERS
+@run_flags.add_spec_flags
 @run_flags.ASSIGNMENTS
 @run_flags.SAVE_VIDEOS
 @click.option("--board", type=FOLDER, metavar="SITE", help="Build the board of all runs in --out, in this folder.")

@@ -83,14 +83,7 @@ def _say_reference(out: Console, reference: str) -> None:
 def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary], plan: Plan) -> dict[str, Any]:
     """Returns what `vcorr run --json` prints."""
     return {
-        "run": done.run.run_id,
-        "path": str(done.run.path),
-        "status": done.status,
-        "clips": done.clips,
-        "reused": done.reused,
-        "failed": list(done.failed),
-        "seconds": round(done.seconds, 3),
-        "peak_memory_gib": dict(done.peak_memory_gib),
+        **done.to_dict(),
         "reference": plan.reference.to_dict(),
         "notes": list(plan.notes),
         **({"cost": done.run.record().get("cost")} if plan.task.at_one_site else {}),

@@ -142,14 +142,7 @@ def _result_dict(result: SweepResult) -> dict[str, Any]:
         return {**facts, "status": "failed", "error": "" if result.failure is None else result.failure.text}
     return {
         **facts,
-        "run": done.run.run_id,
-        "path": str(done.run.path),
-        "status": done.status,
-        "clips": done.clips,
-        "reused": done.reused,
-        "failed": list(done.failed),
-        "seconds": round(done.seconds, 3),
-        "peak_memory_gib": dict(done.peak_memory_gib),
+        **done.to_dict(),
         **scores_dict(found),
     }
 

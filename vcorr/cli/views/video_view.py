@@ -60,13 +60,7 @@ def _cells(one: ColumnSummary, several: bool) -> list[Any]:
 def to_dict(plan: Plan, done: Outcome, found: GeneratedScores, files: Sequence[Path]) -> dict[str, Any]:
     """Returns what `vcorr generate --json` prints."""
     return {
-        "run": done.run.run_id,
-        "path": str(done.run.path),
-        "status": done.status,
-        "clips": done.clips,
-        "reused": done.reused,
-        "failed": list(done.failed),
-        "seconds": round(done.seconds, 3),
+        **done.to_dict(),
         "guidance": None if plan.selection.guided is None else plan.selection.guided.columns(),
         "reference": plan.reference.to_dict(),
         "notes": list(plan.notes),
