@@ -14,7 +14,7 @@ from vcorr.capture.captures import Capture
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Site
-from vcorr.functional import match, unit_vectors
+from vcorr.functional import correlation, match, unit_vectors
 from vcorr.functional import matching as kernels
 from vcorr.probes.cosine_probes import FeatureCosine, FeatureCosineToken, HiddenCosine
 from vcorr.probes.matching_probes import FeatureFair
@@ -205,8 +205,8 @@ def test_rotary_is_refused(probe):
 def test_a_tensor_with_itself_is_multiplied_once(monkeypatch):
     """Counts the products: the reverse softmax of a tensor with itself has the products of the forward one."""
     counted = []
-    multiply = kernels.scale_products
-    monkeypatch.setattr(kernels, "scale_products", lambda *args: counted.append(1) or multiply(*args))
+    multiply = correlation.scale_products
+    monkeypatch.setattr(correlation, "scale_products", lambda *args: counted.append(1) or multiply(*args))
     out = make_capture().out
     same = match(out, out, GRID, QUERIES)
     shared = len(counted)
