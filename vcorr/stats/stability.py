@@ -16,6 +16,9 @@ from vcorr.stats.resampling import check_options, resample_counts, resample_mean
 RESAMPLES = 1000
 """Number of resamples: enough for two digits of a share, and seconds for rankings of thousands of sites."""
 
+ROUNDING = 1e-12
+"""Difference of skills that only the order of sums explains."""
+
 
 @dataclass(frozen=True)
 class Stability:
@@ -166,10 +169,13 @@ def _resample_skills(arrays: list[Floats], resamples: int, seed: int) -> tuple[F
 
 
 def _wins(drawn: Floats) -> Floats:
-    """Returns the share of resamples (B, S) in which each site is the best, (S,); equally good sites share one."""
+    """Returns the share of resamples (B, S) in which each site is the best, (S,); equally good sites share one.
+
+    Sites are equally good up to `ROUNDING`: a matrix product may round equal columns differently.
+    """
     if not len(drawn):
         return np.full(drawn.shape[1], np.nan)
-    best = drawn == drawn.max(axis=1, keepdims=True)
+    best = drawn >= drawn.max(axis=1, keepdims=True) - ROUNDING
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
