@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vcorr.capture.modules import find
+from vcorr.capture.passes import Pass, PassListener
 from vcorr.contract.errors import CaptureError
 from vcorr.contract.geometry import TokenGrid
 
@@ -57,3 +58,18 @@ def check_latents(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
 def _divides(latents: int, tokens: int) -> bool:
     """Returns whether `tokens` in time cover `latents` with the same number of latents each, but for one token."""
     return 0 < tokens <= latents and -(-latents // -(-latents // tokens)) == tokens
+
+
+class LatentsCheck(PassListener):
+    """Compares the latents of each denoiser's first call with the declared grids."""
+
+    def __init__(self, modules: Sequence[nn.Module], grids: Sequence[TokenGrid]) -> None:
+        self._modules, self._grids = modules, set(grids)
+        self._checked: set[int] = set()
+
+    def pass_begins(self, now: Pass) -> None:
+        """Compares the latents if this is the first pass of its denoiser."""
+        if now.denoiser not in self._checked:
+            self._checked.add(now.denoiser)
+            for grid in self._grids:
+                check_latents(self._modules[now.denoiser], now.args, now.kwargs, grid)

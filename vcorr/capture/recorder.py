@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from vcorr.capture.block_outputs import watch_outputs
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.direct_answers import make_answer
-from vcorr.capture.latent_sizes import check_latents
+from vcorr.capture.latent_sizes import LatentsCheck
 from vcorr.capture.latent_tokens import LatentReading
+from vcorr.capture.missing_calls import missing_error
 from vcorr.capture.modules import denoisers_of, shorten
 from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites, latents_error, probe_needs
-from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
+from vcorr.capture.passes import PassWatch
 from vcorr.capture.positions import watch_positions
 from vcorr.capture.predictions import PackedPrediction, to_records
+from vcorr.capture.queries import split_by_frame, to_queries
 from vcorr.capture.split import CONDITIONAL, check_layout
 from vcorr.capture.step_reader import ProbeSet, StepReader, Watches
 from vcorr.capture.tap import AttentionCall, Tap, observing
@@ -45,7 +47,6 @@ from vcorr.contract.records import (
     Site,
 )
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
-from vcorr.functional.query_points import QueryPoints
 
 DIRECT = "direct"
 """The probe's name in predictions that a model made itself, without attention."""
@@ -93,12 +94,12 @@ class Recorder:
         self.reconstruction: Reconstruction | None = None
         self._on_step = on_step
         made = dict(probes)
-        self._queries = _to_queries(queries)
+        self._queries = to_queries(queries)
         self._probes = ProbeSet(
             made,
             {name: probe_needs(name, probe) for name, probe in made.items()},
             {name: (variants or {}).get(name, (DEFAULT_VARIANT,)) for name in made},
-            _split_by_frame(self._queries),
+            split_by_frame(self._queries),
             {name: (names or {}).get(name, PartName(f"probe {name!r}")) for name in made},
         )
         self._layers = None if layers is None else frozenset(layers)
@@ -336,7 +337,7 @@ class Recorder:
         blocks, unrotated = self._find_blocks(read), self._find_unrotated(read)
         positions = list(chosen.values()) if probes.need(POSITIONS.keys()) else []
         passes = watch or stack.enter_context(PassWatch(modules, layout))
-        stack.enter_context(passes.listen(_LatentsCheck(modules, [grid for _, grid in chosen.values()])))
+        stack.enter_context(passes.listen(LatentsCheck(modules, [grid for _, grid in chosen.values()])))
         taps = []
         for module in modules:
             tapped = chosen if probes.call_readers else ()
@@ -449,7 +450,7 @@ class Recorder:
             tap.check()
         missing = now.missing()
         if missing:
-            raise _missing_error(now, missing, watches.watch)
+            raise missing_error(now, missing, watches.watch)
         self._steps_done.add(now.index)
         self._packed.extend(now.predictions)
         self._masks.extend(now.masks)
@@ -475,57 +476,8 @@ class Recorder:
             reader.see_output(module, output)
 
 
-class _LatentsCheck(PassListener):
-    """Compares the latents of each denoiser's first call with the declared grids."""
-
-    def __init__(self, modules: Sequence[nn.Module], grids: Sequence[TokenGrid]) -> None:
-        self._modules, self._grids = modules, set(grids)
-        self._checked: set[int] = set()
-
-    def pass_begins(self, now: Pass) -> None:
-        if now.denoiser not in self._checked:
-            self._checked.add(now.denoiser)
-            for grid in self._grids:
-                check_latents(self._modules[now.denoiser], now.args, now.kwargs, grid)
-
-
 def _layout_of_row(layout: TokenLayout, row: int, rows: int) -> TokenLayout:
     """Returns the layout that takes one of several steps in a batch for the conditional branch."""
     if rows == 1:
         return layout
     return replace(layout, branches=tuple(CONDITIONAL if each == row else f"step {each}" for each in range(rows)))
-
-
-def _to_queries(queries: Queries | NDArray[np.float32]) -> Queries:
-    if isinstance(queries, Queries):
-        return queries
-    points = np.array(queries, dtype=np.float32)
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise UsageError(f"Queries must be finite pixels of shape (N, 2), got {points.shape}.")
-    return Queries.at(points)
-
-
-def _split_by_frame(queries: Queries) -> list[tuple[QueryPoints, NDArray[np.intp]]]:
-    """Splits the queries by frame, and returns them with their indices."""
-    if not len(queries):
-        return [(QueryPoints(queries.xy), np.zeros(0, dtype=np.intp))]
-    return [(QueryPoints(queries.xy[index], frame), index) for frame, index in queries.by_frame()]
-
-
-_SKIPPED = (
-    "If the model skips blocks, switch that off: a cache (TeaCache, cache-dit), skip-layer guidance, or layers that "
-    "are left out."
-)
-
-
-def _missing_error(now: StepReader, missing: Sequence[str], watch: PassWatch) -> CaptureError:
-    """Returns the error for a step in which modules did not run, with the likely causes."""
-    if now.anything:
-        text = f"Step {now.index}: {len(missing)} tapped module(s) did not run: {shorten(missing)}."
-        return CaptureError(text, hint=_SKIPPED)
-    return CaptureError(
-        f"Step {now.index}: none of the {len(missing)} tapped modules ran for the conditional branch; "
-        f"{describe_passes(watch)}.",
-        hint="Run the denoiser given to recorder.attach() inside recorder.step(), in the same thread. "
-        f"TokenLayout.branches and TokenLayout.passes say which pass is the conditional one. {_SKIPPED}",
-    )
