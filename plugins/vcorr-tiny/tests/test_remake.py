@@ -341,7 +341,7 @@ def test_a_training_that_time_stopped_is_named_and_nothing_is_chosen(tmp_path, m
 
 
 def test_the_words_of_a_training_are_read_by_the_command_that_trains(tmp_path) -> None:
-    recipe = Recipe(9, vae_steps=2, decoder_seconds=3.0, pictures="p.safetensors", small=True)
+    recipe = Recipe(9, vae_steps=2, decoder_seconds=3.0, pictures="p.safetensors", plain=0.4, given=0.0, small=True)
     read = [build_parser().parse_args(words[1:]) for words in recipe.list_trainings(tmp_path).values()]
     assert [(each.seed, each.dit_steps, each.decoder_only) for each in read] == [
         (0, 9, False),
@@ -349,5 +349,7 @@ def test_the_words_of_a_training_are_read_by_the_command_that_trains(tmp_path) -
         (2, 9, False),
         (0, 0, True),
     ]
+    assert {(each.plain, each.given) for each in read[:3]} == {(0.4, 0.0)}
+    assert not any({"--plain", "--given"} & {*words} for words in Recipe(9).list_trainings(tmp_path).values())
     assert build_parser().parse_args(recipe.train_vae(tmp_path)[1:]).vae_steps == 2
     assert not is_finished(tmp_path)

@@ -188,6 +188,17 @@ def read_count(text: str) -> int:
     return int(text)
 
 
+def read_share(text: str) -> float:
+    """Reads a number from 0 to 1; raises ArgumentTypeError for anything else."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return share
+
+
 def make_parser(module: str, description: str, out: str, clips: int) -> argparse.ArgumentParser:
     """Returns a parser with the options of `Work` and of the page."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description.split("\n\n", maxsplit=1)[0])

@@ -20,7 +20,8 @@ bit for bit, so all denoisers stay valid: ``export --vae`` puts them together wi
 
 ``run --from FOLDER`` continues to train the denoiser of a finished pipeline and does not change its autoencoder. A
 lower ``--dit-rate`` keeps more of what it has learnt. ``--focus`` and ``--plain`` train outlines more: they draw more
-timesteps where samples get their outlines, and more videos without faults.
+timesteps where samples get their outlines, and more videos without faults. ``--given 0`` puts noise on all frames of
+all videos; by default, one or two latent frames of half of the videos have none.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from pathlib import Path
 import torch
 
 from vcorr import UsageError, VcorrError
+from vcorr_tiny.command_runs import read_share
 from vcorr_tiny.networks import TinyConfig
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.training import results
@@ -107,7 +109,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dit-batch", type=int, default=dit.batch, help="videos per step, of all processes")
     parser.add_argument("--dit-rate", type=float, default=dit.rate, help="learning rate of the denoiser")
     parser.add_argument("--focus", type=float, default=dit.focus, help="share of timesteps drawn between 400 and 900")
-    parser.add_argument("--plain", type=float, default=dit.plain, help="share of videos without faults")
+    parser.add_argument("--plain", type=read_share, default=dit.plain, help="share of videos without faults")
+    parser.add_argument("--given", type=read_share, default=dit.given, help="share of videos with frames without noise")
     parser.add_argument("--pool", type=int, default=dit.pool, help="encoded videos from which batches are drawn")
     parser.add_argument("--fresh", type=int, default=dit.fresh, help="new videos per refill and process")
     parser.add_argument("--refill-every", type=int, default=dit.refill_every, help="steps between refills")
@@ -169,6 +172,7 @@ def _set_budgets(training: Training, arguments: argparse.Namespace) -> None:
         rate=arguments.dit_rate,
         focus=arguments.focus,
         plain=arguments.plain,
+        given=arguments.given,
         log_every=arguments.log_every,
         compile=not arguments.no_compile,
     )

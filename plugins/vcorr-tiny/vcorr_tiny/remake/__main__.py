@@ -21,7 +21,7 @@ from threading import Thread
 
 from vcorr import UsageError, VcorrError
 from vcorr.cli.stopping import stop_in_order
-from vcorr_tiny.command_runs import count_cores, end, read_count
+from vcorr_tiny.command_runs import count_cores, end, read_count, read_share
 from vcorr_tiny.network_folder import SEEDS, VARIABLE
 from vcorr_tiny.remake.adopting import PLUGIN, adopt
 from vcorr_tiny.remake.choosing import assemble_networks
@@ -139,6 +139,10 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--decoder-seconds", type=float, default=0.0, help="train the decoder on for so long")
     run.add_argument("--decoder-steps", type=int, default=0, help="train the decoder on for so many steps")
     run.add_argument("--pictures", default="", help="safetensors file of pictures, textures of half of the videos")
+    run.add_argument("--plain", type=read_share, help="share of videos without faults (default: the trainer's)")
+    run.add_argument(
+        "--given", type=read_share, help="share of videos with frames without noise (default: the trainer's)"
+    )
     run.add_argument("--small", action="store_true", help="the small model of the tests")
     run.add_argument("--until", type=float, default=math.inf, help="seconds after which everything is interrupted")
     kept = "seconds of --until that are kept for measuring: trainings are shortened to end before (default: 0)"

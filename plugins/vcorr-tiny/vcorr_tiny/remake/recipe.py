@@ -24,7 +24,9 @@ class Recipe:
 
     steps: of each seed's transformer. vae: folder of the autoencoder that all seeds share, unless one is trained for
     vae_seconds or vae_steps. decoder_seconds, decoder_steps: how long its decoder is trained on; 0 for not at all.
-    pictures: safetensors file of textures; "" for none. small: whether it is the small model of the tests.
+    pictures: safetensors file of textures; "" for none. plain: share of videos without faults. given: share of videos
+    with frames without noise; None for what the trainer does without the option. small: whether it is the small
+    model of the tests.
     """
 
     steps: int
@@ -34,6 +36,8 @@ class Recipe:
     decoder_seconds: float = 0.0
     decoder_steps: int = 0
     pictures: str = ""
+    plain: float | None = None
+    given: float | None = None
     small: bool = False
 
     @property
@@ -65,7 +69,9 @@ class Recipe:
     def list_trainings(self, out: Path) -> dict[str, list[str]]:
         """Returns the words of the trainings that can run side by side, by the names of their folders."""
         shared = ["--vae", str(self.find_vae(out))]
-        seeds = {name_seed(n): [*shared, "--seed", str(n), "--dit-steps", str(self.steps)] for n in SEEDS}
+        shares = {"--plain": self.plain, "--given": self.given}
+        drawn = [word for name, share in shares.items() if share is not None for word in (name, str(share))]
+        seeds = {name_seed(n): [*shared, "--seed", str(n), "--dit-steps", str(self.steps), *drawn] for n in SEEDS}
         budget = ["--vae-seconds", str(self.decoder_seconds), "--vae-steps", str(self.decoder_steps)]
         decoder = {DECODER: [*shared, "--decoder-only", *budget]} if self.tunes_decoder else {}
         return {name: self._command(out / name, words) for name, words in {**seeds, **decoder}.items()}

@@ -14,6 +14,7 @@ from transformers import T5EncoderModel
 from vcorr_tiny.networks import TinyConfig, build_scheduler, build_text_encoder, build_transformer, rotary_tables
 from vcorr_tiny.sprites.words import CAPTION_TOKENS, END, TOKENS
 from vcorr_tiny.training.attention import choose_attention
+from vcorr_tiny.training.given_frames import draw_given, mean_of_noisy
 from vcorr_tiny.training.mixture import PLAIN, Mixture
 from vcorr_tiny.training.optim import Optimiser, gradients_of
 from vcorr_tiny.training.run import DIT_DATA, DIT_NOISE, Budget, Pace, Run
@@ -49,6 +50,8 @@ class DitSettings:
     """Share of the timesteps that are drawn in FOCUS alone, in [0, 1); the others are uniform over the range."""
     plain: float = PLAIN
     """Share of videos without faults."""
+    given: float = 0.5
+    """Share of videos of which one or two latent frames have no noise (see `given_frames`)."""
     compile: bool = True
     log_every: int = 50
 
@@ -218,9 +221,11 @@ class DitTrainer:
         drops = torch.rand(len(latents), generator=generator, device=latents.device)
         token_ids = torch.where((drops < self.settings.caption_drop)[:, None], self.empty, token_ids)
         noisy, velocity = self.noiser(latents, noise, timestep)
+        given = draw_given(len(latents), latents.shape[1], self.settings.given, generator)
+        noisy = torch.where(given[:, :, None, None, None], latents, noisy)
         with self.run.autocast():
             predicted = self.model(noisy, token_ids, timestep, self.rotary)
-        errors = (predicted.float() - velocity).square().mean(dim=(1, 2, 3, 4))
+        errors = mean_of_noisy((predicted.float() - velocity).square().mean(dim=(2, 3, 4)), given)
         errors.mean().backward()
         return self._bin(errors.detach(), timestep)
 
