@@ -57,3 +57,28 @@ def test_executors_are_listed_and_shown_with_their_options(vcorr) -> None:
     refused = vcorr("show", "executor", "loca")
     assert refused.code == 2
     assert "Unknown executor 'loca'. Did you mean 'local'?" in refused.err
+
+
+def test_runs_of_folders_below_are_listed_with_what_differs_and_named_by_their_ids(vcorr) -> None:
+    ids = {}
+    for clips, folder in ((2, "runs/demo"), (3, "runs/demo"), (3, "runs/other")):  # the last two are the same run
+        made = vcorr(*RUN[:-1], f"data.clips={clips}", "--out", folder, "--json")
+        ids[clips, folder] = Path(json.loads(made.out)["path"])
+    rows = json.loads(vcorr("list", "runs", "--json").out)
+    assert [row["path"] for row in rows] == sorted(map(str, ids.values()), key=lambda path: Path(path).parts[1:])
+    assert {row["settings"]["data.clips"] for row in rows} == {"2", "3"}
+    text = vcorr("list", "runs").out
+    assert all(word in text for word in ("data.clips=2", "data.clips=3", "demo", "other"))
+    first, second = ids[2, "runs/demo"], ids[3, "runs/demo"]
+    sites = ("--site-a", "0:0", "--site-b", "0:0")
+    for command in (
+        ("show", "run", first.name[:6]),
+        ("score", first.name),
+        ("compare", first.name, f"{second}", *sites),
+    ):
+        ended = vcorr(*command, "--json")
+        assert ended.code == 0, ended.err
+        assert str(first) in ended.out
+    twice = vcorr("show", "run", second.name)
+    assert twice.code == 2
+    assert f"names several runs in runs: demo/{second.name}, other/{second.name}." in " ".join(twice.err.split())

@@ -32,13 +32,15 @@ _RUNS = pa.schema(
         ("probes", pa.list_(pa.string())),
         *((name, pa.string()) for name in ("data", "mode", "task")),
         *((name, pa.int64()) for name in ("clips", "failed")),
-        *((name, pa.string()) for name in ("started", "path", "reason")),
+        *((name, pa.string()) for name in ("settings", "started", "path", "reason")),
     ]
 )
 
 
 def load(run: str | os.PathLike[str]) -> LoadedRun:
-    """Opens a run, given as its folder or as a folder that holds no other run. Nothing but run.json is read yet.
+    """Opens a run, given as its folder, a folder that holds no other run, or its id. Only run.json is read yet.
+
+    An id, or the beginning of one, is looked for in the folder `runs` and below it; "FOLDER/ID" in another folder.
 
     Raises:
         StoreError: there is no run, there are several, or run.json is damaged; the message says what to do.
@@ -47,10 +49,11 @@ def load(run: str | os.PathLike[str]) -> LoadedRun:
 
 
 def runs(folder: str | os.PathLike[str] = "runs", to: FrameKind = "arrow") -> Any:
-    """Returns the runs directly below a folder, one row each, from their run.json alone.
+    """Returns the runs in a folder and in the folders below it, one row each, from their run.json alone.
 
     Columns: run (the id), status, model, weights, probes, data, mode, task, clips and failed (numbers of clips, null if
-    unknown), started, path, and reason: why a damaged run cannot be read.
+    unknown), settings (a text: those in which it differs from the other runs of its model), started, path, and reason:
+    why a damaged run cannot be read.
 
     Raises:
         UsageError: there is no such folder, or no such kind of frame.
@@ -60,7 +63,12 @@ def runs(folder: str | os.PathLike[str] = "runs", to: FrameKind = "arrow") -> An
     path = _expand(folder)
     if not path.is_dir():
         raise UsageError(f"There is no folder {path}.", hint="Give the folder that --out of vcorr run named.")
-    return to_frame(pa.Table.from_pylist(list_runs(path), schema=_RUNS), to)
+    rows = [{**row, "settings": _join(row["settings"])} for row in list_runs(path)]
+    return to_frame(pa.Table.from_pylist(rows, schema=_RUNS), to)
+
+
+def _join(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 class LoadedRun:

@@ -20,6 +20,7 @@ from vcorr.runner.stored_tracks import StoredThresholds, find_thresholds
 from vcorr.stats.series import Series, main_metric, natural, series
 from vcorr.stats.stability import Stability, rank_stability
 from vcorr.stats.summary import BestSite, Findings, SiteSummary
+from vcorr.store.record import probe_names
 from vcorr.store.rundir import RunDirectory
 
 Ranked = Literal["sites", "layers"]
@@ -152,13 +153,6 @@ def _check_stored(asked: Sequence[str], ranked: Sequence[str], stored: StoredSco
         listing = ", ".join(sorted(set(map(_pattern_of, stored.metrics)), key=natural))
         hint = f"It has: {listing}. To add others: vcorr score {shlex.quote(stored.facts.path)} --set metrics=…"
         raise unknown_name("metric of this run", name, stored.metrics, hint=hint)
-
-
-def probe_names(record: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the probes of a run, as run.json says; none if it does not."""
-    resolved = record.get("resolved")
-    probes = resolved.get("probes") if isinstance(resolved, dict) else None
-    return [str(probe["name"]) for probe in probes or [] if isinstance(probe, dict) and "name" in probe]
 
 
 def _rankings(parts: Sequence[Series], best: Sequence[BestSite]) -> Iterator[Ranking]:

@@ -5,29 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vcorr.analysis.overview import probe_names
+from vcorr.analysis.run_settings import name_differences
 from vcorr.contract.errors import VcorrError
 from vcorr.contract.tasks import CORRESPONDENCE
-from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.store.record import probe_names
+from vcorr.store.run_search import DEPTH, find_all_runs
+from vcorr.store.rundir import RunDirectory
 
 DAMAGED = "damaged"
 """Status of a run whose run.json cannot be read."""
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """Returns one mapping of plain values per run directly below `folder`, sorted by name.
+    """Returns one mapping of plain values per run in `folder` and in the folders below it (`DEPTH`).
 
     Keys: run, status, model, weights, probes, data, mode, task, clips and failed (numbers, None if unknown), started,
-    path, and reason: why the run cannot be read.
+    settings (a mapping: those in which it differs from the listed runs of the same model), path, and reason: why the
+    run cannot be read.
     """
-    return [_describe(run) for run in find_runs(folder)]
+    found = [(run, *_read(run)) for run in find_all_runs(folder, depth=DEPTH)]
+    differences = name_differences([record for _, record, _ in found])
+    rows = zip(found, differences, strict=True)
+    return [_describe(run, record, reason, settings) for (run, record, reason), settings in rows]
 
 
-def _describe(run: RunDirectory) -> dict[str, Any]:
+def _read(run: RunDirectory) -> tuple[dict[str, Any], str]:
+    """Returns the record of a run, and why it cannot be read; "" if it can."""
     try:
-        record, reason = run.record(), ""
+        return run.record(), ""
     except VcorrError as error:
-        record, reason = {"status": DAMAGED}, error.message
+        return {"status": DAMAGED}, error.message
+
+
+def _describe(run: RunDirectory, record: dict[str, Any], reason: str, settings: dict[str, str]) -> dict[str, Any]:
     context, clips = _mapping(record, "row_context"), _mapping(record, "clips")
     split = f", {context['split']}" if context.get("split") else ""
     return {
@@ -41,6 +51,7 @@ def _describe(run: RunDirectory) -> dict[str, Any]:
         "task": str(context.get("task") or CORRESPONDENCE),
         "clips": clips.get("done"),
         "failed": clips.get("failed"),
+        "settings": settings,
         "started": str(record.get("started", "")),
         "path": str(run.path),
         "reason": reason,

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from vcorr.contract.errors import MissingError, StoreError, UsageError, unknown_name
 from vcorr.contract.metric_columns import read_columns
 from vcorr.store.atomic_files import make_folder, replace_folder
+from vcorr.store.run_search import find_all_runs
 from vcorr.store.rundir import PACKED, RECORD, RunDirectory, find_runs, is_run
 from vcorr.store.shards import write_packed
 
@@ -84,33 +85,6 @@ def _read_record(run: RunDirectory) -> bytes:
         return (run.path / RECORD).read_bytes()
     except OSError:
         return os.fsencode(run.path)
-
-
-def find_all_runs(folder: Path, leave_out: Path | None = None) -> Iterator[RunDirectory]:
-    """Yields the runs in a folder and in all folders below it, sorted by path; each folder once, whatever links to it.
-
-    leave_out: a folder that is not searched.
-    """
-    yield from _find_below(folder, set() if leave_out is None else {leave_out.resolve()})
-
-
-def _find_below(folder: Path, seen: set[Path]) -> Iterator[RunDirectory]:
-    place = folder.resolve()
-    if place in seen:
-        return
-    seen.add(place)
-    found = find_runs(folder)
-    inside = {run.path for run in found}
-    for run in found:
-        own = run.path.resolve()
-        if run.path == folder or own not in seen:
-            seen.add(own)
-            yield run
-    if folder in inside or not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and path not in inside and not path.name.startswith("."):
-            yield from _find_below(path, seen)
 
 
 def _copy(run: RunDirectory, target: Path, metrics: Collection[str]) -> Collected:

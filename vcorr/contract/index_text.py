@@ -1,9 +1,10 @@
-"""Reads lists of indices and ranges, such as "0,10-20" or "all"."""
+"""Reads and writes lists of indices and ranges, such as "0,10-20" or "all"."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 
 from vcorr.contract.errors import UsageError
 
@@ -53,3 +54,14 @@ def read_index(digits: str) -> int:
 
 def _what_there_is(total: int, what: str) -> str:
     return f"There are {what} 0-{total - 1}." if total else f"There are no {what}."
+
+
+def say_ranges(numbers: Sequence[int]) -> str:
+    """Returns ascending numbers as text, with ranges for neighbours: "0,5-9" for 0, 5, 6, 7, 8 and 9."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and parts[-1][-1] == n - 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

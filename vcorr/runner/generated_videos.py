@@ -38,7 +38,7 @@ class RunVideos(DatasetBase):
 
     def __init__(self, config: RunVideosConfig) -> None:
         if not config.path:
-            raise UsageError("--data run names no run.", hint="For example: --data run:runs/RUN (vcorr list runs)")
+            raise UsageError("--data run names no run.", hint="For example: --data run:ID (vcorr list runs)")
         self._run = RunDirectory.open(expand_home(config.path))
         self._record = self._run.record()
         self._check_mode()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def read_record(path: Path) -> dict[str, Any]:
     if problem := find_problem(values):
         raise DamagedRecordError(f"{path}: {problem}.", hint="Correct it there. Or else: ")
     return upgrade_record(values)
+
+
+def probe_names(record: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the probes of a run, as run.json says; none if it does not."""
+    resolved = record.get("resolved")
+    probes = resolved.get("probes") if isinstance(resolved, dict) else None
+    return [str(probe["name"]) for probe in probes or [] if isinstance(probe, dict) and "name" in probe]
 
 
 def read_values(path: Path) -> Any:

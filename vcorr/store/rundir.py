@@ -96,7 +96,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Opens an existing run, given as its directory or as a folder that holds no other run.
+        """Opens an existing run. path: its directory, a folder that holds no other run, or its id (`locate_run`).
 
         Raises:
             StoreError: there is no run, or there are several.
@@ -112,13 +112,9 @@ class RunDirectory:
         Raises:
             StoreError: there is no run, or there are several.
         """
-        if is_run(path):
-            return cls(path)
-        inside = [run.run_id for run in find_runs(path)] if path.is_dir() else []
-        if len(inside) == 1:
-            return cls(path / inside[0])
-        hint = f"It holds these runs: {', '.join(inside[:5])}." if inside else "Runs are made by: vcorr run"
-        raise StoreError(f"{path} is not a run: it has no {RECORD}.", hint=hint)
+        from vcorr.store.run_search import locate_run  # it searches for objects of this class
+
+        return cls(locate_run(path).path)
 
     def check(self, fingerprint: str) -> None:
         """Checks that the run has this fingerprint of the predictions. Without a usable record, its shards say it.

@@ -15,6 +15,7 @@ from vcorr_tiny.task_pool import Task
 
 from vcorr import StoreError, UsageError
 from vcorr.board import collecting
+from vcorr.store.run_search import find_all_runs
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
@@ -75,7 +76,7 @@ def test_only_what_is_new_is_copied_and_copies_of_other_runs_are_deleted(tmp_pat
     assert (target / "costs.json").read_text() == "2"
     shutil.rmtree(first.path)
     kept.drop_others(out, target)
-    assert [run.path.relative_to(target) for run in collecting.find_all_runs(target)] == [
+    assert [run.path.relative_to(target) for run in find_all_runs(target)] == [
         third.path.relative_to(out),
         second.path.relative_to(out),
     ]

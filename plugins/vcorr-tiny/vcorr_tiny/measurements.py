@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcorr.board.collecting import collect_runs, find_all_runs, find_copied
+from vcorr.board.collecting import collect_runs, find_copied
 from vcorr.board.tables.definitions import builtin_boards, metric_names
 from vcorr.store.atomic_files import atomic_file, make_folder
+from vcorr.store.run_search import find_all_runs
 from vcorr.store.rundir import find_runs
 from vcorr_tiny.command_runs import Work, make_parser, read_work
 from vcorr_tiny.statements import write_blocks

@@ -32,6 +32,7 @@ from vcorr.contract.metric_columns import read_columns
 from vcorr.plugins.registry import Registry, installed
 from vcorr.runner.metric_trial import find_columns
 from vcorr.store.atomic_files import replace_folder
+from vcorr.store.run_search import DEPTH, find_all_runs
 from vcorr.store.rundir import RECORD, RunDirectory, find_runs
 from vcorr.studies.knockout_agreements import FILE as AGREEMENTS
 from vcorr.studies.knockout_agreements import AgreementRow, find_main, read_agreements
@@ -293,7 +294,7 @@ def _no_runs(results: Path) -> MissingError:
         return MissingError(
             f"{results} does not exist.", hint="Make a run first, for example: vcorr run --model tiny --probe qk"
         )
-    below = sorted(path.parent.parent for path in results.glob(f"*/*/{RECORD}"))
+    below = [run.path.parent for run in find_all_runs(results, depth=DEPTH)]
     if below:
         return MissingError(
             f"{results} contains no runs, but {below[0]} does.", hint=f"Try: vcorr board build --results {below[0]}"

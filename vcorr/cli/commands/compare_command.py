@@ -29,13 +29,14 @@ def compare(
 ) -> int:
     """Compare two runs clip by clip, on the clips they have in common; no model needed.
 
-    Both are of one task: correspondence (vcorr run), tracking (vcorr track) or propagation (vcorr propagate).
+    Both are of one task: correspondence (vcorr run), tracking (vcorr track) or propagation (vcorr propagate). Each is
+    named by its folder, or by its id or the beginning of it (vcorr list runs).
 
     \b
-    For example, with the folders that vcorr run named:
-      vcorr compare runs/3f2a81c09d17 runs/90b1f6d2c4aa
+    For example:
+      vcorr compare 3f2a81c09d17 90b1f6d2c4aa
     Query-key matching with feature matching, both in one run:
-      vcorr compare runs/3f2a81c09d17 runs/3f2a81c09d17 --probe qk:feature
+      vcorr compare 3f2a81c09d17 3f2a81c09d17 --probe qk:feature
 
     Sites that are not given are chosen on each half of the clips and reported on the other. A sign-flip test decides
     (p), a 95 % interval describes.

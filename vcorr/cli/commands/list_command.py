@@ -23,7 +23,11 @@ SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, EXECUTORS, CONFIGS)), RUN
 @click.command("list", short_help=f"List what is installed: {', '.join(LISTED)}.")
 @click.argument("kind", required=False, type=KindChoice(LISTED))
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Of runs: their folder."
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Of runs: their folder, or a folder of such folders.",
 )
 @run_flags.FACTS_AS_JSON
 def list_(kind: str | None, results: Path, as_json: bool) -> None:
@@ -33,7 +37,7 @@ def list_(kind: str | None, results: Path, as_json: bool) -> None:
     For example:
       vcorr list models
       vcorr list plugins     every plugin with its version, state and reason
-      vcorr list runs        every run below runs/, with its status
+      vcorr list runs        every run in runs/ and below
     """
     from vcorr.cli.views import listing_view
 
@@ -61,7 +65,7 @@ def _list_runs(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif rows:
-        console().print(listing_view.runs_table(rows))
+        console().print(listing_view.runs_table(folder, rows))
     else:
         say(f"No runs in {folder}. Another folder: vcorr list runs --results DIR")
 
@@ -78,13 +82,13 @@ def _list_runs(folder: Path, as_json: bool) -> None:
 def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
     """Show everything known about one entry: its card, its options with their defaults, and the plugin it is from.
 
-    For a run, NAME is its folder. The command then shows the run's settings and best sites, how stable their ranking
-    is, and scores by strata.
+    For a run, NAME is its folder, or its id or the beginning of it (vcorr list runs). The command then shows the run's
+    settings and best sites, how stable their ranking is, and scores by strata.
 
     \b
     For example:
       vcorr show model tiny
-      vcorr show run runs/3f2a81c09d17 --metric pck_8
+      vcorr show run 3f2a81c09d17 --metric pck_8
     """
     from vcorr.cli.views import listing_view
 

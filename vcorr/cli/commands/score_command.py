@@ -26,10 +26,12 @@ _KEYS = ("metrics", "metric", "variant")
 def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -> int:
     """Score a run's stored predictions again, with other metrics, thresholds or variants; no model needed.
 
+    A run is named by its folder, or by its id or the beginning of it (vcorr list runs).
+
     \b
     For example:
-      vcorr score runs/3f2a81c09d17 --set 'metric.thresholds=[0.5,1,2]'
-      vcorr score runs/3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
+      vcorr score 3f2a81c09d17 --set 'metric.thresholds=[0.5,1,2]'
+      vcorr score 3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
     """
     from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
     from vcorr.store.rundir import RunDirectory
@@ -38,16 +40,16 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     any_failed = False
     for path in runs:
         run = RunDirectory.locate(path)
-        rescored = _score_again(run, path, assignments)
+        rescored = _score_again(run, assignments)
         any_failed = any_failed or bool(rescored.failed)
-        _report(run, path, rescored.clips, found if as_json else None)
+        _report(run, rescored.clips, found if as_json else None)
     if as_json:
         print_json(found)
     return EXIT_SOME_FAILED if any_failed else EXIT_OK
 
 
-def _score_again(run: RunDirectory, path: Path, assignments: Sequence[str]) -> Rescored:
-    """Scores a run again, and says what was mended and what failed. path: the run, as the user typed it."""
+def _score_again(run: RunDirectory, assignments: Sequence[str]) -> Rescored:
+    """Scores a run again, and says what was mended and what failed."""
     from vcorr.cli.views.terminal import say
     from vcorr.plugins.registry import installed
     from vcorr.runner.rescore import rescore
@@ -59,20 +61,20 @@ def _score_again(run: RunDirectory, path: Path, assignments: Sequence[str]) -> R
     # without a --set, a run keeps the variants that it was made with
     spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
     _check_keys(assignments)
-    command = ["vcorr", "score", str(path), *(word for text in assignments for word in ("--set", text))]
+    command = ["vcorr", "score", str(run.path), *(word for text in assignments for word in ("--set", text))]
     rescored = rescore(run, installed(), spec, command)
     _say_failures(rescored)
     return rescored
 
 
-def _report(run: RunDirectory, path: Path, clips: int, as_json: list[dict[str, Any]] | None) -> None:
+def _report(run: RunDirectory, clips: int, as_json: list[dict[str, Any]] | None) -> None:
     """Prints the best sites of a run that was scored, or adds its facts and sites to `as_json`."""
-    from vcorr.analysis.overview import probe_names
     from vcorr.cli.views import render
     from vcorr.contract.metric_columns import lower_is_better, ranking_columns
     from vcorr.runner.reference import Reference
     from vcorr.stats.series import gather
     from vcorr.stats.summary import Findings, summarise_each
+    from vcorr.store.record import probe_names
 
     record, scores = run.record(), gather(run.iter_shards("scores"))
     lower, reference = lower_is_better(record), Reference.of_record(record)
@@ -81,7 +83,7 @@ def _report(run: RunDirectory, path: Path, clips: int, as_json: list[dict[str, A
         render.rescoring(run, clips, findings, reference.text)
         return
     sites = summarise_each(scores, findings.metrics, lower)
-    facts = {"run": str(path), "clips": clips, "reference": reference.to_dict()}
+    facts = {"run": str(run.path), "clips": clips, "reference": reference.to_dict()}
     as_json.append({**facts, **render.scores_dict(findings, sites)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -11,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vcorr.cli.views.table_width import Column, Fitted, fit_columns, shorten
+from vcorr.cli.views.table_width import NARROW_NAMES, Column, Fitted, break_name, fit_columns, shorten
 from vcorr.cli.views.terminal import cell, console
 from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.visible_text import escape_line
@@ -43,27 +44,45 @@ def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return Fitted(table, frozenset(names), () if wide else ("plugin",)).with_notes()
 
 
-def runs_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Builds the table of runs, then a line per run that cannot be read."""
+def runs_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Builds the table of the runs below a folder, then a line per run that cannot be read."""
     columns = (
         Column("run", is_name=True),
         Column("status", is_name=True),
         Column("model", is_name=True),
         Column("probes", is_name=True),
-        Column("data", is_name=True, gives_way=2),
+        Column("data", is_name=True, gives_way=3),
+        Column("settings", is_name=True, gives_way=4),
         Column("mode", is_name=True, gives_way=1),
         Column("clips"),
         Column("failed"),
+        Column("folder", is_name=True, gives_way=2),
         Column("started", is_name=True, gives_way=0),
     )
-    cells = [[_run_cell(row, column.name) for column in columns] for row in rows]
+    cells = [_run_cells(folder, row) for row in rows]
+    said = {name: any(row[name].plain not in ("–", ".") for row in cells) for name in ("settings", "folder")}
+    shown = [column for column in columns if said.get(column.name, True)]
     reasons = [cell(f"{row['run']}: {row['reason']}", style="red") for row in rows if row["reason"]]
-    return fit_columns(console(), "runs", columns, cells).with_notes(*reasons)
+    table = fit_columns(console(), "runs", shown, [[row[column.name] for column in shown] for row in cells])
+    notes = [cell(_SETTINGS_EXPLAINED, style="dim")] if "settings" in table.shown else []
+    return table.with_notes(*notes, *reasons)
 
 
-def _run_cell(row: Mapping[str, Any], name: str) -> Text:
-    value = row[name] if name != "mode" or row["task"] == CORRESPONDENCE else row["task"]
-    return cell(", ".join(value) if isinstance(value, list) else "–" if value in (None, "") else value)
+_SETTINGS_EXPLAINED = "settings: those in which the runs of one model differ. More about a run: vcorr show run ID"
+
+
+def _run_cells(folder: Path, row: Mapping[str, Any]) -> dict[str, Text]:
+    place = Path(row["path"]).parent
+    mode = row["mode"] if row["task"] == CORRESPONDENCE else row["task"]
+    inside = place.relative_to(folder) if place.is_relative_to(folder) else "."
+    settings = [_setting_lines(name, value) for name, value in row["settings"].items()]
+    shown = {**row, "mode": mode, "folder": inside, "settings": "", "probes": ", ".join(row["probes"])}
+    cells = {name: cell("–" if value in (None, "") else value) for name, value in shown.items()}
+    return cells | ({"settings": Text("\n".join(settings))} if settings else {})
+
+
+def _setting_lines(name: str, value: str) -> str:
+    return break_name(shorten(escape_line(f"{name}={value}"), 2 * NARROW_NAMES), NARROW_NAMES)
 
 
 def facts(values: Mapping[str, Any]) -> RenderableType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vcorr.cli.views.terminal import cell, console, duration, size
+from vcorr.contract.index_text import say_ranges
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.contract.visible_text import escape
 
@@ -64,7 +64,7 @@ def _say_reading(made: Plan) -> dict[str, str]:
     probes, sites = made.parts.probes, made.selection.sites
     return {
         "probes": ", ".join(p.entry.name for p in probes) or "none: this model predicts directly",
-        "layers": f"{len(sites)}: {_ranges([s.layer for s in sites])}" if sites else "none",
+        "layers": f"{len(sites)}: {say_ranges([s.layer for s in sites])}" if sites else "none",
         "steps": _steps(made),
     }
 
@@ -177,13 +177,3 @@ def _memory(found: Estimate) -> str:
     return (
         "unknown" if found.memory_bytes is None else f"about {size(found.memory_bytes)} for the denoiser and one pass"
     )
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and parts[-1][-1] == n - 1:
-            parts[-1].append(n)
-        else:
-            parts.append([n])
-    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

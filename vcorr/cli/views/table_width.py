@@ -16,7 +16,7 @@ from rich.text import Text
 
 from vcorr.cli.views.terminal import cell
 
-_NARROW_NAMES, _FOLDED_NAMES = 20, 12
+NARROW_NAMES, _FOLDED_NAMES = 20, 12
 _NAME_LINES = 3
 """Most lines of a name that wraps; a longer name is shortened."""
 _MARK_LENGTH = 4
@@ -94,15 +94,15 @@ def _layouts(columns: Sequence[Column]) -> Iterator[_Layout]:
     kept = tuple(range(len(columns)))
     yield _Layout(kept, _WIDE, None)
     yield _Layout(kept, _TIGHT, None)
-    yield _Layout(kept, _TIGHT, _NARROW_NAMES)
+    yield _Layout(kept, _TIGHT, NARROW_NAMES)
     turns = sorted({column.gives_way for column in columns if column.gives_way is not None})
     for turn in turns:
-        yield _Layout(kept, _TIGHTEST, _NARROW_NAMES)
+        yield _Layout(kept, _TIGHTEST, NARROW_NAMES)
         if turn == turns[-1]:  # the last column to drop matters more than names without line breaks
             yield _Layout(kept, _TIGHT, _FOLDED_NAMES)
         kept = tuple(i for i in kept if columns[i].gives_way != turn)
-        yield _Layout(kept, _TIGHT, _NARROW_NAMES)
-    yield _Layout(kept, _TIGHTEST, _NARROW_NAMES)
+        yield _Layout(kept, _TIGHT, NARROW_NAMES)
+    yield _Layout(kept, _TIGHTEST, NARROW_NAMES)
     yield _Layout(kept, _TIGHTEST, _FOLDED_NAMES)
 
 
@@ -125,12 +125,12 @@ def _cell(column: Column, value: Text | str, width: int | None) -> Text:
     text = value if isinstance(value, Text) else cell(value)
     if not column.is_name or "\n" in text.plain:
         return text
-    short = shorten(text.plain, _NAME_LINES * (width or _NARROW_NAMES))
+    short = shorten(text.plain, _NAME_LINES * (width or NARROW_NAMES))
     return Text(short if width is None else break_name(short, width), style=text.style)
 
 
-_BREAKS = "_@:"
-"""Characters of names after which a line may end."""
+_BREAKS = "_@:,="
+"""Characters of names and settings after which a line may end."""
 
 
 def break_name(name: str, width: int) -> str:
