@@ -113,6 +113,22 @@ def test_a_side_without_steps_has_no_step(vcorr) -> None:
     assert ["settings.num_steps", "–", "10"] in lines
 
 
+def test_only_the_side_that_has_to_choose_is_asked_for_a_site(vcorr) -> None:
+    clips = ("--set", "data.clips=2")
+    one, many = make(vcorr, *clips, "--layers", "0", "--steps", "9"), make(vcorr, *clips)
+    asked = {
+        (one, many): "chosen: --site-b LAYER:STEP[:HEAD]\n",
+        (many, one): "chosen: --site-a LAYER:STEP[:HEAD]\n",
+        (many, many): "chosen: --site-a LAYER:STEP[:HEAD] --site-b LAYER:STEP[:HEAD]\n",
+    }
+    for runs, hint in asked.items():
+        refused = vcorr("compare", *runs, "--metric", "matching_accuracy")
+        assert refused.code == 2
+        assert hint in refused.err
+    assert vcorr("compare", one, many, "--metric", "matching_accuracy", "--site-b", "1:9").code == 0
+    assert vcorr("compare", one, one, "--metric", "matching_accuracy").code == 0
+
+
 def test_random_weights_are_said(vcorr) -> None:
     a = make(vcorr)
     ended = vcorr("compare", a, make(vcorr, "--weights", "random"))

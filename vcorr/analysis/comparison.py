@@ -23,6 +23,7 @@ from vcorr.stats.paired import (
     NothingToChooseBy,
     PairedRow,
     correct_families,
+    name_site_flags,
     pair,
     sides_by_heads,
 )
@@ -53,12 +54,17 @@ class Question:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A comparison that is not possible, and the reason. unscored: no clip has a score on both sides, at any site."""
+    """A comparison that is not possible, and the reason.
+
+    unscored: no clip has a score on both sides, at any site. flags: the flags that give the sites of both sides, where
+    that helps.
+    """
 
     metric: str
     probe: str
     reason: str
     unscored: bool = False
+    flags: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,15 +226,16 @@ def _rows(
             parts = sides_by_heads(found[0][key_a], found[1][key_b], site_a, site_b)
             if not parts:
                 reason = "one side has the mean over heads alone, the other single heads"
-                left_out.append(LeftOut(key_a.metric, label, reason))
+                left_out.append(LeftOut(key_a.metric, label, reason, flags=_FLAGS_OF_BOTH))
             for heads, (part_a, part_b) in parts.items():
                 a = Candidates(part_a, _choosing_series(part_a, key_a, found[0], heads), site_a)
                 b = Candidates(part_b, _choosing_series(part_b, key_b, found[1], heads), site_b)
                 try:
                     rows.append(pair(a, b, _clips_of(part_a, part_b, clips), heads))
-                except (NothingToChooseBy, NothingScored) as nothing:
-                    unscored = isinstance(nothing, NothingScored)
-                    left_out.append(LeftOut(key_a.metric, label, str(nothing), unscored))
+                except NothingScored as nothing:
+                    left_out.append(LeftOut(key_a.metric, label, str(nothing), unscored=True))
+                except NothingToChooseBy as nothing:
+                    left_out.append(LeftOut(key_a.metric, label, str(nothing), flags=name_site_flags(a, b)))
     return correct_families(rows), list(dict.fromkeys(left_out))
 
 
@@ -322,7 +329,7 @@ def _nothing(
         first = left_out[0]
         return UsageError(
             f"Nothing could be compared. {first.metric}, {first.probe}: {first.reason}.",
-            hint=_way_to_score(first.metric) if first.unscored else _SITES_OF_BOTH,
+            hint=_way_to_score(first.metric) if first.unscored else f"Give what has to be chosen: {first.flags}",
         )
     said = []
     for side, keys in zip(sides, found, strict=True):
@@ -334,7 +341,7 @@ def _nothing(
     )
 
 
-_SITES_OF_BOTH = "Give the sites of both: --site-a LAYER:STEP[:HEAD] --site-b LAYER:STEP[:HEAD]"
+_FLAGS_OF_BOTH = "--site-a LAYER:STEP[:HEAD] --site-b LAYER:STEP[:HEAD]"
 
 
 def _way_to_score(metric: str) -> str:

@@ -189,7 +189,7 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
         NothingScored: no clip has a score on both sides.
     """
     ids = sorted(clips)
-    _check_enough(len(ids), a.is_open or b.is_open)
+    _check_enough(len(ids), name_site_flags(a, b))
     picks, passed_over = _pick_sites(a, b, ids)
     left, right = (np.stack(pick.fit.report(side.reported)) for side, pick in zip((a, b), picks, strict=True))
     both = np.asarray(np.isfinite(left[0] + right[0]))
@@ -258,12 +258,18 @@ def _kinds(s: Series, given: SiteId | None) -> dict[str, Series]:
 # --------------------------------------------------------------------------------------------------------------- sites
 
 
-def _check_enough(clips: int, choosing: bool) -> None:
-    if choosing and clips < MIN_CLIPS_FOR_HALVES:
+def name_site_flags(a: Candidates, b: Candidates) -> str:
+    """Returns the flags that give a site to each side that has to choose one; "" if none has to."""
+    return " ".join(f"--site-{name} LAYER:STEP[:HEAD]" for name, side in (("a", a), ("b", b)) if side.is_open)
+
+
+def _check_enough(clips: int, flags: str) -> None:
+    """Raises UsageError if there are too few clips. flags: what gives the sites that have to be chosen; "" for none."""
+    if flags and clips < MIN_CLIPS_FOR_HALVES:
         raise UsageError(
             f"Only {say_count(clips, 'clip')} in common, too few to choose sites on one half and compare on the other: "
             f"at least {MIN_CLIPS_FOR_HALVES} are needed.",
-            hint="Give the sites, --site-a LAYER:STEP --site-b LAYER:STEP, or run both on more clips (--limit).",
+            hint=f"Run both on more clips (--limit), or give what has to be chosen: {flags}",
         )
     if clips < MIN_CLIPS:
         raise UsageError(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from vcorr.analysis.comparable import earlier_scoring_note
@@ -17,7 +17,7 @@ from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, number
-from vcorr.contract.metric_columns import all_points_of
+from vcorr.contract.metric_columns import all_points_of, read_columns
 from vcorr.contract.modes import Generate
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE
@@ -49,8 +49,7 @@ def overview(found: Overview) -> None:
     say_findings(out, found.findings)
     say_unscored(out, found.findings.unscored, len(found.facts.clips) + len(found.facts.untracked))
     if found.rankings:
-        out.print(_rankings_table(found.rankings))
-        out.print(cell(_RANKINGS_EXPLAINED + _say_few(len(found.facts.clips)), style="dim"))
+        _say_rankings(out, found)
     if found.harmonic:
         out.print()
         out.print(_harmonic_table(found.harmonic))
@@ -69,8 +68,7 @@ def overview(found: Overview) -> None:
         for line in _threshold_notes(found.thresholds, found.facts.path):
             out.print(cell(line, style="dim"), soft_wrap=True)
     if not found.strata and any(name.startswith(PRIMARY_METRIC) for name in found.findings.metrics):
-        scored = (metric["name"] for metric in found.record.get("metrics") or [])
-        metrics = ",".join(dict.fromkeys([*scored, "strata"]))
+        metrics = ",".join(dict.fromkeys([*_metrics_with_scores(found), "strata"]))
         how = join_words(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
         out.print(cell(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
 
@@ -88,13 +86,22 @@ _HARMONIC_EXPLAINED = (
 )
 
 
-def _say_few(clips: int) -> str:
-    """Returns what few clips mean for the stability of rankings; "" if there are enough."""
-    if clips >= MIN_CLIPS_FOR_INTERVAL:
-        return ""
-    return (
-        f" With {say_count(clips, 'clip')}, resamples are nearly the same: the rankings look more stable than they are."
-    )
+def _say_rankings(out: Console, found: Overview) -> None:
+    """Prints how stable the rankings are. Resamples of few clips are nearly the same, and would look stable."""
+    clips = len(found.facts.clips)
+    if clips < MIN_CLIPS_FOR_INTERVAL:
+        enough = f"{say_count(clips, 'clip')}, and resamples need {MIN_CLIPS_FOR_INTERVAL}"
+        out.print(cell(f"How stable the rankings are is not known: {enough}.", style="dim"))
+        return
+    out.print(_rankings_table(found.rankings))
+    out.print(cell(_RANKINGS_EXPLAINED, style="dim"))
+
+
+def _metrics_with_scores(found: Overview) -> list[str]:
+    """Returns the metrics of a run that scored something: others do not apply to what its probes predict."""
+    columns = {one.metric: one.columns for one in read_columns(found.record)}
+    names = [metric["name"] for metric in found.record.get("metrics") or []]
+    return [name for name in names if not columns.get(name) or set(columns[name]) & set(found.metrics)]
 
 
 def overview_dict(found: Overview) -> dict[str, Any]:

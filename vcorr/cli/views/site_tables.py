@@ -219,7 +219,7 @@ def _explain_columns(fitted: Fitted, metric: str) -> Iterator[str]:
     if "metric" in fitted.shown and not {"ceiling", "gain"} & {*fitted.shown, *fitted.hidden}:
         of_masks = metric in PROPAGATION_COLUMNS
         still = "the mask stays where it is" if of_masks else "nothing moves, and every point is visible"
-        yield f"skill = (value - floor) / (1 - floor); floor: {still}."
+        yield f"skill = (value - floor) / (ceiling - floor); floor: {still}; ceiling: 1 in every row, so skill is gain."
     elif {"floor", "ceiling"} <= fitted.shown:
         yield (
             "skill = (value - floor) / (ceiling - floor); floor: nothing moves; "
