@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from support.videos import write
 
+from vcorr.cli import main as program
 from vcorr.contract.head_traits import TRAITS
 from vcorr.plugins.registry import Registry
 from vcorr.store.rundir import RunDirectory
@@ -130,7 +132,7 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
         ((*RUN, "--weights", "missing"), 4, "Fetch them."),
         ((*RUN, "--executor", "cloud"), 2, "Available in this version: --executor local, ray, submitit"),
         ((*RUN, "--executor", "submitit"), 4, "--set executor.cluster=local"),
-        ((*RUN, "--executor", "ray", "--set", "executor.adress=a:1"), 2, "Did you mean 'address'?"),
+        ((*RUN, "--executor", "ray", "--set", "executor.adress=a:1"), 2, "Did you mean 'executor.address'?"),
         ((*RUN, "--data", "video:nowhere.mp4"), 4, "nowhere.mp4"),
         ((*RUN, "--data", "prompts:nowhere.txt"), 4, "nowhere.txt"),
         (("score", "nowhere"), 2, "is not a run"),
@@ -192,7 +194,7 @@ def test_a_kind_that_nobody_brings_says_so_and_offers_nothing(vcorr, monkeypatch
     ended = vcorr("list", "guidances")
     assert (ended.code, ended.out) == (0, "No plugin brings guidances.\n")
     assert json.loads(vcorr("list", "guidances", "--json").out) == []
-    assert "guidances" not in vcorr("list").out
+    assert ["guidances", "0", "vcorr", "list", "guidances"] in [line.split() for line in vcorr("list").out.splitlines()]
 
 
 def test_lists_name_what_is_installed(vcorr) -> None:
@@ -357,3 +359,18 @@ def test_traits_of_heads_are_columns_without_floor_and_ceiling(vcorr) -> None:
             np.testing.assert_allclose(value, found[clip, head, metric, "head-traits"], rtol=1e-5)
     scored = vcorr("score", json.loads(ended.out)["path"], "--json")
     assert scored.code == 0, scored.err
+
+
+def usages(command: click.Command, path: str, width: int) -> dict[str, str]:
+    """The usage lines of a command and of all below it, by the name of the command."""
+    context = click.Context(command, info_name=path, terminal_width=width)
+    found = {path: command.get_usage(context)}
+    for name, inner in (command.commands if isinstance(command, click.Group) else {}).items():
+        found |= usages(inner, f"{path} {name}", width)
+    return found
+
+
+def test_usage_lines_break_between_words_alone() -> None:
+    wide, narrow = (usages(program.cli, "vcorr", width) for width in (1000, 60))
+    assert len(wide) > 20
+    assert {name: text.split() for name, text in narrow.items()} == {name: text.split() for name, text in wide.items()}

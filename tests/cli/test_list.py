@@ -42,6 +42,17 @@ def test_runs_are_listed_with_their_status(vcorr, monkeypatch) -> None:
     assert json.loads(vcorr("list", "runs", "--results", str(path), "--json").out) == [whole]
 
 
+def test_without_a_kind_the_kinds_are_counted(vcorr, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    vcorr(*RUN, "--out", "runs/demo")
+    everything = json.loads(vcorr("list", "--json").out)
+    text = vcorr("list").out
+    assert max(map(len, text.splitlines())) <= 60
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if "vcorr list" in line}
+    counts = {kind: len(entries) for kind, entries in everything.items()} | {"runs": 1}
+    assert rows == {kind: [str(count), "vcorr", "list", kind] for kind, count in counts.items()}
+
+
 def test_the_help_names_every_kind_that_is_listed_and_shown(vcorr) -> None:
     said = " ".join(vcorr("--help").out.split())
     assert "trackers, guidances, executors, configs, plugins, runs." in said

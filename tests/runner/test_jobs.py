@@ -82,8 +82,10 @@ def test_options_that_an_executor_does_not_have_are_refused() -> None:
         read_options("local", {"jobs": "3"})
     with pytest.raises(UsageError, match="partitions"):
         read_options("submitit", {"partitions": "gpu"})
-    with pytest.raises(UsageError, match="jobs"):
+    with pytest.raises(UsageError, match=r"^executor\.jobs: expected"):
         read_options("submitit", {"jobs": "0"})
+    with pytest.raises(UsageError, match=r"^executor\.memory: expected a whole number"):
+        read_options("submitit", {"memory": "1.5"})
     assert read_options("submitit", {"hours": "2"}).hours == 2.0
     assert {name for name, entry in EXECUTORS.items() if entry.options is None} == {"local"}
 

@@ -260,7 +260,9 @@ def test_an_empty_value_is_not_the_default(name: str) -> None:
 def test_an_option_without_its_kind_is_answered_with_the_whole_key() -> None:
     with pytest.raises(vcorr.UsageError, match="Unknown --set key 'level'") as caught:
         build_spec({"model": "tiny"}, assignments=["level=hard"])
-    assert "or data.level=…" in str(caught.value)
+    assert "Write: --set data.level=VALUE" in str(caught.value)
+    with pytest.raises(vcorr.UsageError, match=r"Did you mean 'data\.size' or 'tracker\.size' or 'model\.size'\?"):
+        build_spec({"model": "tiny"}, assignments=["size=4"])
 
 
 def test_a_key_with_both_kinds_of_dash_is_there_twice(tmp_path: Path) -> None:

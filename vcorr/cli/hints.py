@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vcorr.contract.errors import UsageError
+from vcorr.contract.errors import UsageError, unknown_name
 
 
 class SpecCommand(click.Command):
@@ -36,16 +36,18 @@ class KindChoice(click.Choice[str]):
     """A choice among kinds of parts, each in the singular or the plural."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns the kind as it is listed; raises what click raises for a word that is none."""
+        """Returns the kind as it is listed; raises UsageError with the nearest kind for a word that is none."""
         forms = {form: kind for kind in self.choices for form in _forms(kind)}
-        return super().convert(forms.get(str(value), value), param, ctx)
+        if str(value) not in forms:
+            raise unknown_name("kind", str(value), self.choices, hint=f"Kinds: {', '.join(self.choices)}.")
+        return super().convert(forms[str(value)], param, ctx)
 
 
 class ShowKind(KindChoice):
     """The kind of what `vcorr show` shows. For the name of a part in its place, the error says which kind it is."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns the kind; raises UsageError for the name of a part, and what click raises for other words."""
+        """Returns the kind; raises UsageError for the name of a part, and for other words."""
         if not any(value in _forms(kind) for kind in self.choices):
             kinds = _kinds_of(str(value))
             if kinds:

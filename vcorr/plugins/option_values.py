@@ -22,6 +22,7 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException, Validat
 from vcorr.contract.errors import PluginError, UsageError, did_you_mean, unknown_name
 from vcorr.contract.option_notes import OptionNotes, notes_of
 from vcorr.contract.yaml_text import read_yaml
+from vcorr.plugins.option_places import find_option_places, say_places
 
 T = TypeVar("T")
 
@@ -406,6 +407,8 @@ def _unknown(name: str, known: Mapping[str, Any], prefix: str) -> UsageError:
     part = prefix if prefix.endswith(".") else ""
     whose = f"Options of this {part[:-1]}" if part else "Options"
     hint = f"{whose}: {', '.join(known) or 'none'}."
+    if part and (places := find_option_places(name)):
+        return UsageError(f"Unknown option {part + name!r}.{say_places(places)}", hint=hint)
     error = unknown_name("option", part + name, [part + each for each in known], hint=hint)
     return error if part else UsageError(f"{prefix}{error.message}", hint=hint)
 

@@ -16,6 +16,7 @@ from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
 from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.plugins.model_names import find_model, lacks_text
+from vcorr.plugins.option_places import find_option_places, say_places
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
 from vcorr.plugins.suggestions import typical_probe
@@ -221,5 +222,7 @@ def _share_options(found: Sequence[Registered[Any]], options: Mapping[str, Any],
                 {f"{part}.{f.name}" for p in parts if p.config is not None for f in dataclasses.fields(p.config)}
             )
             hint = f"Options here: {', '.join(known) or 'none'}."
+            if places := find_option_places(key):
+                raise UsageError(f"Unknown option {f'{part}.{key}'!r}.{say_places(places)}", hint=hint)
             raise unknown_name("option", f"{part}.{key}", known, hint=hint)
     return tuple(parts)

@@ -16,6 +16,7 @@ from vcorr.contract.index_text import split_names
 from vcorr.contract.seeds import NoiseDraw
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
+from vcorr.plugins.option_places import find_option_places, say_places
 from vcorr.plugins.option_values import Written, options_from, show_value
 from vcorr.store.fingerprint import flat, is_unicode
 
@@ -293,10 +294,26 @@ def _assign(key: str, value: Any) -> dict[str, Any]:
             names = [f"{c}.KEY" for c in COMPONENTS]
             raise unknown_name("--set key", key, names, hint=f"Keys begin with {', '.join(names)}, or name a flag.")
     elif key not in FIELDS:
-        written = f"Options of a part begin with its kind, such as probe.{key}=… or data.{key}=…"
-        hint = f"{written} Keys: {', '.join(sorted(FIELDS))}."
-        raise unknown_name("--set key", key, FIELDS, hint=hint)
+        raise _unknown_key(key)
     return {key: value}
+
+
+def _unknown_key(key: str) -> UsageError:
+    """Returns the error for a key of `--set` that is no field; it names the options of parts that have this name."""
+    from vcorr.runner.executors.table import EXECUTORS, PART, options_type
+    from vcorr.tracking.propagation_options import PropagationOptions
+    from vcorr.tracking.track_options import TrackOptions
+
+    places = find_option_places(key, {"track": TrackOptions, "propagate": PropagationOptions})
+    places += [f"{PART}.{key}" for name in EXECUTORS if key in _field_names(options_type(name))][:1]
+    if places:
+        return UsageError(f"Unknown --set key {key!r}.{say_places(places)}", hint=f"Write: --set {places[0]}=VALUE")
+    written = f"Options of a part begin with its kind, such as probe.{key}=… or data.{key}=…"
+    return unknown_name("--set key", key, FIELDS, hint=f"{written} Keys: {', '.join(sorted(FIELDS))}.")
+
+
+def _field_names(config: type | None) -> set[str]:
+    return {each.name for each in dataclasses.fields(config)} if config is not None else set()
 
 
 def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:

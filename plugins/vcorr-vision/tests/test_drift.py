@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from vcorr_vision.drift import BackboneDrift, BackboneDriftConfig
+from vcorr_vision.drift import BackboneDrift
+from vcorr_vision.drift_options import BackboneDriftConfig
 from vcorr_vision.plugin import vcorr_metrics
 
 from vcorr import UsageError

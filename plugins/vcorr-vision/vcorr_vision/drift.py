@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import MetricBase, Score, UsageError, VideoTracks, option
+from vcorr import MetricBase, Score, VideoTracks
 from vcorr.functional import descriptor_drift
+from vcorr_vision.drift_options import BackboneDriftConfig
 
-TOKENS = {"dino-s16": 16, "dino-b16": 16, "dinov2-b14": 14}
-"""The backbones, with the sides of their tokens in pixels; each has a class token in front."""
 AT_ONCE = 8
 """Frames per pass."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneDriftConfig:
-    """Options of `backbone-drift`."""
-
-    backbone: Literal["dino-s16", "dino-b16", "dinov2-b14"] = option("dino-b16", "The backbone; VBench takes dino-b16.")
-    weights: str = option("hub", "As --weights: hub, random or a folder. Nothing is downloaded.")
-    side: int = option(224, "Side of the square to which frames are resized.", unit="pixels", least=14, most=2048)
-
-    def __post_init__(self) -> None:
-        if self.side % TOKENS[self.backbone]:
-            raise UsageError(
-                f"metric.side={self.side} is no multiple of {TOKENS[self.backbone]}, the token of {self.backbone}."
-            )
 
 
 class BackboneDrift(MetricBase):

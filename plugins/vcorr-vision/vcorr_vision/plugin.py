@@ -95,7 +95,7 @@ def vcorr_metrics() -> Iterable[MetricEntry]:
             name="backbone-drift",
             summary="How far the look of a generated video drifts, by the class token of DINO or DINOv2.",
             factory="vcorr_vision.drift:BackboneDrift",
-            config="vcorr_vision.drift:BackboneDriftConfig",
+            config="vcorr_vision.drift_options:BackboneDriftConfig",
             task="generation",
             check={"backbone": "dino-s16", "weights": "random:3", "side": 32},
         )

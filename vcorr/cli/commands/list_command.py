@@ -21,7 +21,7 @@ SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, EXECUTORS, CONFIGS)), RUN
 
 
 @click.command("list", short_help=f"List what is installed: {', '.join(LISTED)}.")
-@click.argument("kind", required=False, type=KindChoice(LISTED))
+@click.argument("kind", required=False, metavar="[KIND]", type=KindChoice(LISTED))
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
@@ -31,9 +31,12 @@ SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, EXECUTORS, CONFIGS)), RUN
 )
 @run_flags.FACTS_AS_JSON
 def list_(kind: str | None, results: Path, as_json: bool) -> None:
-    """List what is installed, or the runs of a folder.
+    """List what is installed, or the runs of a folder. Without KIND: how many there are of each kind.
 
     \b
+    KIND is one of these:
+      models, probes, metrics, datasets, trackers, guidances,
+      executors, configs, plugins, runs
     For example:
       vcorr list models
       vcorr list plugins     every plugin with its version, state and reason
@@ -49,12 +52,19 @@ def list_(kind: str | None, results: Path, as_json: bool) -> None:
     found = {k: others[k]() if k in others else _entries(k) for k in kinds}
     if as_json:
         print_json(found[kind] if kind else found)
-        return
-    for name, rows in found.items():
-        if rows:
-            console().print(listing_view.listing(name, rows))
-    if kind and not found[kind]:
+    elif kind is None:
+        counts = {name: len(rows) for name, rows in found.items()}
+        console().print(listing_view.kinds_table(counts | {RUNS: _count_runs(results)}))
+    elif found[kind]:
+        console().print(listing_view.listing(kind, found[kind]))
+    else:
         say(f"No plugin brings {kind}.")
+
+
+def _count_runs(folder: Path) -> int:
+    from vcorr.store.run_search import DEPTH, find_all_runs
+
+    return len(list(find_all_runs(folder, depth=DEPTH)))
 
 
 def _list_runs(folder: Path, as_json: bool) -> None:
@@ -71,7 +81,7 @@ def _list_runs(folder: Path, as_json: bool) -> None:
 
 
 @click.command(short_help=f"Show everything known about a {', '.join(SHOWN[:-1])} or {SHOWN[-1]}.")
-@click.argument("kind", type=ShowKind(SHOWN))
+@click.argument("kind", metavar="KIND", type=ShowKind(SHOWN))
 @click.argument("name")
 @click.option(
     "--metric",
@@ -81,6 +91,8 @@ def _list_runs(folder: Path, as_json: bool) -> None:
 @run_flags.FACTS_AS_JSON
 def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
     """Show everything known about one entry: its card, its options with their defaults, and the plugin it is from.
+
+    KIND is model, probe, metric, dataset, tracker, guidance, executor, config or run.
 
     For a run, NAME is its folder, or its id or the beginning of it (vcorr list runs). The command then shows the run's
     settings and best sites, how stable their ranking is, and scores by strata.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -42,6 +42,17 @@ def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         cells["name"] = cell(shorten(escape_line(row["name"]), longest), style="bold")
         table.add_row(*cells.values())
     return Fitted(table, frozenset(names), () if wide else ("plugin",)).with_notes()
+
+
+def kinds_table(counts: Mapping[str, int]) -> RenderableType:
+    """Builds one row per kind that can be listed: how many there are, and the command that lists them."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("kind")
+    table.add_column("number", justify="right")
+    table.add_column("command", no_wrap=True)
+    for kind, count in counts.items():
+        table.add_row(cell(kind, style="bold"), str(count), f"vcorr list {kind}")
+    return Group(table, Text("Everything about one of them: vcorr show KIND NAME", style="dim"))
 
 
 def runs_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> RenderableType:

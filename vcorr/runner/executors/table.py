@@ -113,7 +113,7 @@ def read_options(name: str, options: Mapping[str, Any]) -> Any:
                 hint="Leave them out, or name another executor.",
             )
         return None
-    return options_from(found, options)
+    return options_from(found, options, f"{PART}.")
 
 
 def options_type(name: str) -> type | None:
