@@ -16,7 +16,7 @@ from vcorr.runner.spec import build_spec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # libraries on their own versions
 
-SMALL = ["model.size=small"]
+SMALL = ["model.size=small", "model.frames=13", "model.height=32", "model.width=32"]
 WAYS = [LOOP, ONCE, "2 in a pass", KEPT]
 
 
@@ -49,7 +49,8 @@ def test_cpu_times_have_ratios_of_their_own_rounds():
 
 
 def test_the_command_prints_a_table_and_json(capsys):
-    words = ["bench", "clips", "--model", "cogvideox", "--set", "size=small", "--device", "cpu", "--points", "4"]
+    words = ["bench", "clips", "--model", "cogvideox", "--device", "cpu", "--points", "4"]
+    words += [word for setting in SMALL for word in ("--set", setting.removeprefix("model."))]
     for more in ([], ["--json"]):
         with pytest.raises(SystemExit) as ended:
             main([*words, "--levels", "2", "--noise-batch", "2", "--pairs", "1", *more])
