@@ -74,7 +74,7 @@ SEED ?= 1
 shuffle: $(STAMP)  ## run the tests in another order (SEED=7: in that one), and say which files leave the process changed
 	$(BIN)/python tests/support/shuffled.py $(SEED)
 
-faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases, and the slowest pipeline
+faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases, and the slowest pipelines
 	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults tests/plugins/test_from_pipeline.py
 
 lowest: $(LOWEST_STAMP)  ## run the tests of reader, store, options and datasets with the lowest versions of pyproject.toml
