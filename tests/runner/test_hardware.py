@@ -48,6 +48,27 @@ def test_processes_on_the_cpu_are_as_many_as_asked_for() -> None:
     assert share("cpu", 1) == ()
 
 
+def test_processes_that_share_a_pass_get_as_many_gpus(cards) -> None:
+    cards("H100", "H100", "A10", "H100")
+
+    def devices(device: str, ranks: int) -> tuple[str, ...]:
+        found = choose_hardware(RunSpec(model="m", device=device, parallel=f"ulysses:{ranks}"), Gaps())
+        assert found.ranks == ranks
+        return found.shared
+
+    assert devices("auto", 2) == devices("cuda", 2) == ("cuda:0", "cuda:1")
+    assert devices("auto", 3) == ("cuda:0", "cuda:1", "cuda:3")
+    assert devices("cuda:3,cuda:1", 2) == ("cuda:3", "cuda:1")
+    assert devices("cpu", 2) == ("cpu", "cpu")
+    for device, ranks, said in (
+        ("auto", 4, r"--parallel ulysses:4 needs 4 GPUs of one product, and there are 3 GPUs of one product"),
+        ("cuda:1", 2, r"needs 2 GPUs of one product, and --device cuda:1 is one GPU"),
+        ("cuda:0,cuda:1", 3, r"--device cuda:0,cuda:1 are 2 GPUs"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            devices(device, ranks)
+
+
 @pytest.mark.parametrize(
     ("device", "workers", "said"),
     [

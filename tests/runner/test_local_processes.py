@@ -21,7 +21,7 @@ from vcorr.contract.errors import InterruptedRunError
 from vcorr.contract.part_calls import PartName
 from vcorr.runner.coordinator import Outcome, Reuse, execute
 from vcorr.runner.events import Silent
-from vcorr.runner.executors import crew as crew_module
+from vcorr.runner.executors import member as member_module
 from vcorr.runner.executors import member_program
 from vcorr.runner.executors.crew import Crew, ProcessDiedError
 from vcorr.runner.executors.member import SECONDS_TO_END, find_card
@@ -199,7 +199,7 @@ def test_processes_that_do_not_end_are_waited_for_together(registry, tmp_path, m
             now[0] += seconds
 
     asked, waits, now = [], [], [7.0]
-    monkeypatch.setattr(crew_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(member_module.time, "monotonic", lambda: now[0])
     plan = make_plan(RunSpec(model="mortal", probe="qk", steps="0", workers=3), registry)
     with Crew(plan, RunDirectory(tmp_path), Silent(), ["cpu"] * 3) as crew:
         crew._members.extend(Stubborn() for _ in range(3))

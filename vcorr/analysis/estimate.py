@@ -119,7 +119,9 @@ def estimate(plan: Plan, out: Path, speed: Callable[[Hardware], float] | None = 
     count, sample = 1 if clips is None else clips, _sample(plan)
     work = _work(plan, sample)
     path = _path(plan, out)
-    rounds = math.ceil(count / max(1, len(set(plan.hardware.shared))))  # GPUs work side by side
+    hardware = plan.hardware
+    gpus = max(1, len(set(hardware.shared)))  # they work side by side
+    rounds = count / gpus if hardware.ranks > 1 else math.ceil(count / gpus)
     flops = _forward_flops(plan, sample)
     rate = None if flops is None or plan.lacks("device") else (speed or flops_per_second)(plan.hardware)
     of_clip = None if flops is None or rate is None else work.passes * flops / rate
@@ -225,7 +227,7 @@ def _memory(plan: Plan, sample: _Sample) -> float | None:
     assert grid is not None
     hidden = max(site.heads for site in sites) * _head_dim(card)
     activations = 24 * grid.tokens * hidden  # q, k, v, output, residual and the 4x wide feed-forward layer, in and out
-    return float(BYTES[plan.hardware.dtype] * (card.parameters + activations))
+    return float(BYTES[plan.hardware.dtype] * (card.parameters + activations / plan.hardware.ranks))
 
 
 def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from vcorr.capture.batch_rows import CONDITIONAL, branches_of_call
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.modules import find_all, run_eagerly
+from vcorr.capture.ranks import ALONE, Ranks
 from vcorr.capture.tap import AttentionCall, Place, rehearsal, rehearsing
 from vcorr.contract.errors import CaptureError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Axes, Site
 
-_TOKEN_AXIS: Mapping[Axes, int] = {"bhnd": 2, "bnhd": 1, "bnc": 1}
+TOKEN_AXIS: Mapping[Axes, int] = {"bhnd": 2, "bnhd": 1, "bnc": 1}
+"""The axis of the tokens in a tensor before the rotary embedding."""
 
 
 @contextmanager
@@ -34,6 +36,7 @@ def watch_positions(
     layout: TokenLayout,
     wanted: Callable[[], bool],
     observer: Callable[[str, AttentionCall], None],
+    ranks: Ranks = ALONE,
 ) -> Iterator[None]:
     """Calls `observer` with the attention call that each site would make from positions alone, while the block runs.
 
@@ -44,6 +47,7 @@ def watch_positions(
         wanted: called when a module is about to run; False skips it.
         observer: called with the site's name and the call, before the module's own attention. q and k of the call have
             the model's own layout; its out is zeros.
+        ranks: the processes that share the pass; each has some of the tokens, or all.
 
     Raises:
         CaptureError: a module that a site names does not exist. Inside the block: such a module did not run, or its
@@ -61,7 +65,7 @@ def watch_positions(
 
     with ExitStack() as stack:
         for site, grid in sites:
-            stage, compiled = _make_stage(module, site, grid, layout)
+            stage, compiled = _make_stage(module, site, grid, layout, ranks)
             stack.enter_context(run_eagerly(compiled=compiled))
             stack.callback(stage.target.register_forward_pre_hook(before(stage), with_kwargs=True).remove)
         yield
@@ -76,6 +80,7 @@ class _Stage:
     layout: TokenLayout
     target: nn.Module
     sources: Mapping[str, nn.Module]
+    ranks: Ranks = ALONE
 
     def rehearse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[AttentionCall]:
         """Runs the module once more and returns its conditional attention call from positions alone.
@@ -113,8 +118,10 @@ class _Stage:
     def _level(self, name: str, output: Any) -> Tensor:
         """Returns the output with every video token replaced by their mean, in float32; text tokens are unchanged."""
         assert self.site.unrotated is not None
-        axis, tokens = _TOKEN_AXIS[self.site.unrotated.axes], self.grid.tokens
+        axis, tokens = TOKEN_AXIS[self.site.unrotated.axes], self.grid.tokens
         total = output.shape[axis] if isinstance(output, Tensor) and output.ndim > axis else 0
+        if total * self.ranks.count == tokens:
+            tokens = total
         if total < tokens:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise CaptureError(
@@ -123,13 +130,16 @@ class _Stage:
             )
         levelled: Tensor = output.clone()
         video = levelled.narrow(axis, total - tokens if self.layout.text == "before" else 0, tokens)
-        video.copy_(video.mean(axis, keepdim=True, dtype=torch.float32).expand_as(video))
+        mean = video.mean(axis, keepdim=True, dtype=torch.float32)
+        video.copy_(self.ranks.mean(mean).expand_as(video))
         return levelled
 
 
-def _make_stage(module: nn.Module, site: Site, grid: TokenGrid, layout: TokenLayout) -> tuple[_Stage, bool]:
+def _make_stage(
+    module: nn.Module, site: Site, grid: TokenGrid, layout: TokenLayout, ranks: Ranks
+) -> tuple[_Stage, bool]:
     """Returns the modules that a site names, and whether any of them is compiled."""
     assert site.unrotated is not None
     sources = [f"{site.name}.{part}" for part in (site.unrotated.q, site.unrotated.k)]
     found, compiled = find_all(module, [site.name, *sources])
-    return _Stage(site, grid, layout, found[site.name], {name: found[name] for name in sources}), compiled
+    return _Stage(site, grid, layout, found[site.name], {name: found[name] for name in sources}, ranks), compiled

@@ -28,6 +28,7 @@ from vcorr.capture.passes import PassWatch
 from vcorr.capture.positions import watch_positions
 from vcorr.capture.predictions import PackedPrediction, to_records
 from vcorr.capture.queries import split_by_frame, to_queries
+from vcorr.capture.ranks import find_ranks
 from vcorr.capture.split import CONDITIONAL, check_layout
 from vcorr.capture.step_reader import ProbeSet, StepReader, Watches
 from vcorr.capture.tap import AttentionCall, Tap, observing
@@ -336,6 +337,7 @@ class Recorder:
         probes, read = self._probes, [site for site, _ in chosen.values()]
         blocks, unrotated = self._find_blocks(read), self._find_unrotated(read)
         positions = list(chosen.values()) if probes.need(POSITIONS.keys()) else []
+        ranks = find_ranks(modules, layout)
         passes = watch or stack.enter_context(PassWatch(modules, layout))
         stack.enter_context(passes.listen(LatentsCheck(modules, [grid for _, grid in chosen.values()])))
         taps = []
@@ -343,8 +345,10 @@ class Recorder:
             tapped = chosen if probes.call_readers else ()
             taps.append(stack.enter_context(Tap(module, tapped, observing(self._see_call))))
             stack.enter_context(watch_outputs(module, {**blocks, **unrotated}, self._see_output))
-            stack.enter_context(watch_positions(module, positions, layout, self._is_reading, self._see_positions))
-        return Watches(passes, taps, layout, chosen, blocks, unrotated, latents)
+            stack.enter_context(
+                watch_positions(module, positions, layout, self._is_reading, self._see_positions, ranks)
+            )
+        return Watches(passes, taps, layout, chosen, blocks, unrotated, latents, ranks)
 
     def _choose_layers(self, sites: Sequence[Site]) -> list[Site]:
         layers, names = [site.layer for site in sites], [site.name for site in sites]

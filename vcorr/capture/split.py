@@ -22,6 +22,7 @@ from vcorr.capture.batch_rows import CONDITIONAL, channels_on_grid, conditional_
 from vcorr.capture.captures import Capture, TokenLayout, overwritten_error, version_of
 from vcorr.capture.mask import TextMask, text_mask
 from vcorr.capture.needs import POSITIONS, UNROTATED
+from vcorr.capture.ranks import ALONE, Ranks
 from vcorr.capture.tap import AttentionCall
 from vcorr.contract.errors import CaptureError, PluginError
 from vcorr.contract.geometry import TokenGrid
@@ -58,8 +59,9 @@ class Split:
 
     call: q (B, H, N, D) and its k, v, out. site: the module that made the call. grid: of the video tokens. layout:
     where the text and the conditional branch are. unrotated: q and k before the rotary embedding, by "q" and "k", as
-    `conditional_rows` returns them; None if no probe needs them. positions: the call from positions alone; None if no
-    probe needs it.
+    `conditional_rows` returns them, with all tokens; None if no probe needs them. positions: the call from positions
+    alone; None if no probe needs it. ranks: the processes that share the pass; the call has the heads of this one, and
+    the capture has all heads.
 
     Raises:
         CaptureError: the tensors do not have the batch, the tokens or the heads that the adapter declares.
@@ -71,10 +73,11 @@ class Split:
     layout: TokenLayout
     unrotated: Mapping[str, Tensor] | None = None
     positions: AttentionCall | None = None
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         self._ranges  # noqa: B018  # raises if the tokens do not fit
-        _check_heads(self.call, self.site)
+        _check_heads(self.call, self.site, self.ranks)
         self._versions  # noqa: B018  # the counts of writes, before any probe reads
 
     @cached_property
@@ -127,12 +130,13 @@ class Split:
     def _video(self, part: str, whole: Tensor) -> Tensor:
         tokens, _ = self._ranges
         self._check_untouched(part, whole)
-        return self._per_head(heads_on_grid(self._rows(whole)[:, :, tokens], self.site.factorised, self.grid))
+        own = heads_on_grid(self._rows(whole)[:, :, tokens], self.site.factorised, self.grid)
+        return self._per_head(self.ranks.join_heads(own))
 
     def _text_keys(self) -> Tensor:
         _, text = self._ranges
         self._check_untouched("k", self.call.k)
-        return self._per_head(self._rows(self.call.k)[0, :, text])
+        return self._per_head(self.ranks.join_heads(self._rows(self.call.k)[0, :, text]))
 
     @cached_property
     def _versions(self) -> Mapping[str, int]:
@@ -144,8 +148,13 @@ class Split:
         if self._versions.get(part, version_of(whole)) != version_of(whole):
             raise overwritten_error(self.call.name, part)
 
+    @property
+    def _heads(self) -> int:
+        """Number of query heads, in all processes."""
+        return self.call.q.shape[1] * self.ranks.count
+
     def _per_head(self, one: Tensor) -> Tensor:
-        return _per_head(one, self.call.q.shape[1])
+        return _per_head(one, self._heads)
 
     def _defer_unrotated(self, part: str) -> Callable[[], Tensor] | None:
         if self.unrotated is None:
@@ -159,7 +168,7 @@ class Split:
                     hint="Check Site.unrotated: its modules must run before the attention is computed.",
                 )
             rows = _split_unrotated(self.call, self.site, self._ranges[0], before)
-            _check_shared(self.call, rows.shape[1])
+            _check_shared(self.call, self._heads, rows.shape[1])
             return self._per_head(heads_on_grid(rows, self.site.factorised, self.grid))
 
         return make
@@ -178,7 +187,7 @@ def split_call(
 
 
 def hidden_capture(
-    output: Any, site: Site, grid: TokenGrid, layout: TokenLayout, *, step: int, noise: float
+    output: Any, site: Site, grid: TokenGrid, layout: TokenLayout, *, step: int, noise: float, ranks: Ranks = ALONE
 ) -> Capture:
     """Returns a capture with the hidden state alone, (F, h, w, c).
 
@@ -190,13 +199,16 @@ def hidden_capture(
         layout: where the text and the conditional branch are.
         step: 0-based index of the scheduler's timestep.
         noise: sigma / (alpha + sigma) of the step, NaN without noise.
+        ranks: the processes that share the pass; the output has the tokens of this one, or all.
 
     Raises:
         CaptureError: the output has another form, batch or number of tokens than the adapter declares.
     """
     tokens, factorised = _tokens_with_channels(output, site), _block_rows(site)
     rows = conditional_rows(site.block, tokens, factorised, grid, layout)
-    total, expected = rows.shape[1], tokens_of_a_row(factorised, grid)
+    expected = tokens_of_a_row(factorised, grid)
+    rows = ranks.join_tokens(rows, 1, expected)
+    total = rows.shape[1]
     text = total - expected
     if text < 0 or (text and layout.text == "none"):
         raise CaptureError(
@@ -301,19 +313,18 @@ def find_ranges(
     return slice(0, video), slice(video, total)
 
 
-def _check_heads(call: AttentionCall, site: Site) -> None:
-    heads = call.q.shape[1]
-    _check_shared(call, call.k.shape[1])
+def _check_heads(call: AttentionCall, site: Site, ranks: Ranks) -> None:
+    heads = call.q.shape[1] * ranks.count
+    _check_shared(call, heads, call.k.shape[1] * ranks.count)
     if site.heads and heads != site.heads:
         raise CaptureError(
             f"{call.name}: its attention has {heads} heads, the site declares {site.heads}.",
-            hint="Under context or tensor parallelism a process has only some of the heads: run the model on one "
-            "device. Otherwise correct Site(..., heads=...).",
+            hint="Under tensor parallelism a process has only some of the heads: run the model on one device, or under "
+            "diffusers' Ulysses parallelism. Otherwise correct Site(..., heads=...).",
         )
 
 
-def _check_shared(call: AttentionCall, shared: int) -> None:
-    heads = call.q.shape[1]
+def _check_shared(call: AttentionCall, heads: int, shared: int) -> None:
     if heads % shared:
         raise CaptureError(f"{call.name}: {heads} query heads cannot share {shared} key and value heads evenly.")
 

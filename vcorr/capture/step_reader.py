@@ -20,7 +20,9 @@ from vcorr.capture.chunks import Chunks, FramesSeen
 from vcorr.capture.latent_tokens import LATENT_SITE, LatentReading
 from vcorr.capture.needs import HIDDEN, MASK, POSITIONS, UNROTATED, reads_latents
 from vcorr.capture.passes import Pass, PassListener, PassWatch
+from vcorr.capture.positions import TOKEN_AXIS
 from vcorr.capture.predictions import PackedPrediction, join_points, predict
+from vcorr.capture.ranks import ALONE, Ranks
 from vcorr.capture.split import CONDITIONAL, Split, conditional_rows, hidden_capture
 from vcorr.capture.tap import AttentionCall, Tap, unheard
 from vcorr.contract.errors import CaptureError, PluginError
@@ -88,7 +90,7 @@ class Watches:
     watch: over the passes. taps: one per denoiser. sites: the tapped sites and their grids, by module name. blocks: the
     names of the sites whose hidden state a block puts out, by the block's name. unrotated: the site, and "q" or "k",
     that a module puts out before the rotary embedding, by the module's name. latents: how the denoisers' latents become
-    tokens; None if no probe reads them.
+    tokens; None if no probe reads them. ranks: the processes that share the passes.
     """
 
     watch: PassWatch
@@ -98,6 +100,7 @@ class Watches:
     blocks: Mapping[str, Sequence[str]]
     unrotated: Mapping[str, tuple[str, str]]
     latents: LatentReading | None = None
+    ranks: Ranks = ALONE
 
 
 class StepReader(PassListener):
@@ -201,7 +204,7 @@ class StepReader(PassListener):
         positions = self._positions.pop(call.name, None)
         if positions is None and self._probes.need(POSITIONS.keys()):
             raise CaptureError(f"{call.name}: its attention call from positions alone was not seen.")
-        return Split(call, site, grid, self._watches.layout, unrotated, positions)
+        return Split(call, site, grid, self._watches.layout, unrotated, positions, self._watches.ranks)
 
     def _read_call(self, capture: Capture) -> None:
         waiting = set(self._probes.hidden_readers)
@@ -229,12 +232,15 @@ class StepReader(PassListener):
             raise CaptureError(f"{module}: its output is {type(output).__name__} in place of a tensor.")
         site, grid = self._watches.sites[name]
         rows = conditional_rows(module, output, site.factorised, grid, self._watches.layout)
+        assert site.unrotated is not None
+        whole = self._watches.ranks.join_tokens(rows.detach(), TOKEN_AXIS[site.unrotated.axes], grid.tokens)
         # a copy, because models overwrite these values with the rotated ones
-        self._unrotated.setdefault(name, {})[part] = rows.detach().clone()
+        self._unrotated.setdefault(name, {})[part] = whole.clone()
 
     def _see_hidden(self, name: str, output: Any) -> None:
         site, grid = self._watches.sites[name]
-        part = hidden_capture(output, site, grid, self._watches.layout, step=self.index, noise=self.noise)
+        now = self._watches
+        part = hidden_capture(output, site, grid, now.layout, step=self.index, noise=self.noise, ranks=now.ranks)
         frames = self._outputs_seen.take(name, part.hidden.shape[0], grid.frames, f"ran ({site.block})")
         capture = self._chunks.join(("hidden", name), part, frames, {HIDDEN})
         if capture is None:

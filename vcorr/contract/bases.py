@@ -99,6 +99,23 @@ class VideoModelBase:
             UsageError: an option does not work on this device or in this dtype.
         """
 
+    def check_sharing(self) -> None:
+        """Checks that several processes can share each pass, in `share_passes`; by default they cannot.
+
+        Called before anything is loaded.
+
+        Raises:
+            UsageError: they cannot.
+        """
+        raise UsageError(f"Several processes cannot share a pass of {type(self).__name__}.")
+
+    def share_passes(self, processes: int) -> None:
+        """Lets several processes share each pass from now on, each of them with some of the tokens.
+
+        Called after `load`, in each of them. They are the default group of torch.distributed, in the order of their
+        tokens. `run` then computes the same in all of them.
+        """
+
     def guidance_branches(self, settings: RunSettings) -> int:
         """Returns how many guidance branches the denoiser computes in each step of mode generate; by default 1.
 

@@ -149,6 +149,38 @@ class AdapterLoading(AdapterLayout[C]):
         if self.config.offload:
             check_offload(device)
 
+    def check_sharing(self) -> None:
+        """Checks that diffusers' Ulysses parallelism works with the model, and that its attention can be read then.
+
+        Raises:
+            UsageError: the denoiser says nowhere how its tokens are split, or text is in the same sequence. Or an
+                accelerator replaces attention, or keeps results of earlier steps.
+        """
+        from vcorr.diffusion.context_parallel import has_plan
+
+        kinds = {name: self.config_of(name).get("_class_name", "") for name in self.denoisers}
+        unplanned = next((kind for kind in kinds.values() if not has_plan(kind)), None)
+        if unplanned is not None:
+            kind = unplanned or "its denoiser"
+            raise UsageError(f"Processes cannot share a pass of this model: {kind} of diffusers has no plan for it.")
+        if self.text != "none" or self.per_sample:
+            raise UsageError(
+                "Processes cannot share a pass of this model: text and video are one sequence, and its order would "
+                "change."
+            )
+        if self.accelerators.replaces_attention or self.accelerators.reuses_steps:
+            raise UsageError(
+                f"Processes cannot share a pass under model.accelerate={self.accelerators.text}.",
+                hint="fp8, int8 and nf4 only store weights differently, and can be combined with --parallel.",
+            )
+
+    def share_passes(self, processes: int) -> None:
+        """Shares the passes of the denoisers through diffusers' Ulysses parallelism; see `vcorr.VideoModelBase`."""
+        from vcorr.diffusion.context_parallel import share_passes
+
+        denoisers, sites = [getattr(self.pipe, name) for name in self.denoisers], {site.name for site in self.sites()}
+        share_passes(denoisers, sites, processes, self.device)
+
     # ---------------------------------------------------------------------------------------------------------- loading
 
     @property

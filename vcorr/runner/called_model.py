@@ -32,6 +32,7 @@ class CalledModel(CalledPart):
         super().__init__(part)
         self.probe_changes = Changes()
         self._loaded: tuple[str, str, str] | None = None
+        self._sharing = 1
 
     @property
     def steps(self) -> int:
@@ -119,6 +120,19 @@ class CalledModel(CalledPart):
         with self._calling("check_loading()"):
             self._optional.check_loading(device, dtype)
 
+    def check_sharing(self) -> None:
+        """Checks that several processes can share each pass of the model; raises UsageError if not."""
+        with self._calling("check_sharing()"):
+            self._optional.check_sharing()
+
+    def share_passes(self, processes: int) -> None:
+        """Lets several processes share each pass of the loaded model, unless an earlier call did."""
+        if self._sharing == processes:
+            return
+        with self._calling("share_passes()"):
+            self._optional.share_passes(processes)
+        self._sharing = processes
+
     def guidance_branches(self, settings: RunSettings) -> int:
         """Returns how many guidance branches a step of mode generate computes."""
         with self._calling("guidance_branches()"):
@@ -138,7 +152,7 @@ class CalledModel(CalledPart):
             return
         with self._calling("load()"):
             self.made.load(device, dtype, weights)
-        self._loaded = (device, dtype, weights)
+        self._loaded, self._sharing = (device, dtype, weights), 1
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
         """Runs the model on a copy of the clip, and returns what it returned.

@@ -51,6 +51,28 @@ def share_devices(listed: Sequence[str], workers: int | None, *, automatic: bool
     return (first,) * (workers or 1)
 
 
+def share_passes_on(listed: Sequence[str], ranks: int, *, automatic: bool) -> tuple[str, ...]:
+    """Returns one device per process that shares each pass of the model.
+
+    listed, automatic: as of `share_devices`. ranks: number of processes.
+
+    Raises:
+        UsageError: there are fewer devices than processes.
+    """
+    first = listed[0]
+    if first.startswith("cpu"):
+        return (first,) * ranks
+    alike = _find_alike() if first == "cuda" else list(listed)
+    if len(alike) < ranks:
+        found = "is one GPU" if len(alike) == 1 else f"are {len(alike)} GPUs of one product"
+        where = "there" if automatic else f"--device {','.join(listed)}"
+        raise UsageError(
+            f"--parallel ulysses:{ranks} needs {ranks} GPUs of one product, and {where} {found}.",
+            hint="Take fewer processes, or name more GPUs: --device cuda:0,cuda:1",
+        )
+    return tuple(alike[:ranks])
+
+
 def check_workers(workers: int | None) -> None:
     """Raises UsageError if `--workers` is not a number of processes."""
     if workers is None or 1 <= workers <= MOST_WORKERS:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.runner.devices import check_workers, read_device_list, share_devices
+from vcorr.runner.devices import check_workers, read_device_list, share_devices, share_passes_on
 from vcorr.runner.gaps import Gaps
+from vcorr.runner.shared_passes import read_ranks
 from vcorr.runner.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -26,13 +27,15 @@ class Hardware:
     """device: as torch names it, e.g. "cuda:1". name: the product or kind, e.g. "NVIDIA H200". dtype: of the model.
 
     shared: the devices whose processes share the clips, one item per process; empty if one process works alone.
-    In one process of several, its own device as the user knows it.
+    In one process of several, its own device as the user knows it. ranks: number of processes that share each pass
+    of the model (`--parallel`); they are then the processes of `shared`.
     """
 
     device: str
     name: str
     dtype: str
     shared: tuple[str, ...] = ()
+    ranks: int = 1
 
     @property
     def label(self) -> str:
@@ -46,22 +49,23 @@ def choose_hardware(spec: RunSpec, gaps: Gaps) -> Hardware:
     A device that is not here is a gap; its name is then the word that the user typed.
 
     Raises:
-        UsageError: there is no such device or dtype, or `--workers` does not fit the devices.
+        UsageError: there is no such device or dtype, or `--workers` or `--parallel` does not fit the devices.
     """
+    ranks = read_ranks(spec.parallel)
     automatic = spec.device == "auto"
     text = _choose_device() if automatic else spec.device
     listed = read_device_list(text)
     if text == "cpu":  # needs no torch, whose import takes longer than all else that a finished run needs
         dtype = _choose_dtype(spec.dtype, text)
-        return Hardware(text, text, dtype, _share(spec, listed, automatic=automatic))
+        return Hardware(text, text, dtype, _share(spec, listed, automatic=automatic), ranks)
     found = [_parse_device(device) for device in listed]
     dtype = _choose_dtype(spec.dtype, found[0][0].type)
     for device, (named, count) in zip(listed, found, strict=True):
         if (named.index or 0) >= count:
             gaps.add("device", _absent(device, named.type, count))
-            return Hardware(device, device, dtype)
+            return Hardware(device, device, dtype, ranks=ranks)
     shared = _share(spec, listed, automatic=automatic)
-    return Hardware(listed[0], _name_device(listed, found[0][0]), dtype, shared)
+    return Hardware(listed[0], _name_device(listed, found[0][0]), dtype, shared, ranks)
 
 
 def _share(spec: RunSpec, listed: Sequence[str], *, automatic: bool) -> tuple[str, ...]:
@@ -70,8 +74,10 @@ def _share(spec: RunSpec, listed: Sequence[str], *, automatic: bool) -> tuple[st
     Processes of a cluster have devices of their own, so `--workers` may then be more than this machine has.
 
     Raises:
-        UsageError: `--workers` does not fit the devices.
+        UsageError: `--workers` or `--parallel` does not fit the devices.
     """
+    if spec.parallel is not None:
+        return share_passes_on(listed, read_ranks(spec.parallel), automatic=automatic)
     if spec.executor != RunSpec.executor:
         check_workers(spec.workers)
         return ()

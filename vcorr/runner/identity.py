@@ -15,6 +15,7 @@ from vcorr.runner.clip_fit import RESIZE
 from vcorr.runner.hardware import Hardware
 from vcorr.runner.parts import Part, Parts
 from vcorr.runner.selection import Selection
+from vcorr.runner.shared_passes import describe_ranks
 from vcorr.store.fingerprint import fingerprint, plain, plain_options
 from vcorr.store.schema import SCHEMA_VERSION
 
@@ -110,6 +111,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
         **guidance,
         **({"applied": applied} if applied else {}),
         "device": hardware.name,
+        **({"parallel": describe_ranks(hardware.ranks)} if hardware.ranks > 1 else {}),
         "dtype": hardware.dtype,
         "versions": dict(identity.versions),
     }

@@ -40,6 +40,7 @@ from vcorr.runner.reference import Reference
 from vcorr.runner.run_tasks.run_task import RunTask
 from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.selection import Selection
+from vcorr.runner.shared_passes import check_shared_passes
 from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import fingerprint
 
@@ -166,6 +167,7 @@ def make_plan(
     mode, settings = choose_mode_and_settings(model, named, gaps)
     reading = fit_probes(model, named, mode, settings)
     hardware = choose_hardware(model.spec, gaps)
+    check_shared_passes(hardware.ranks, model.adapter, named.sites, mode, named.clips.first, registry)
     tracker = find_tracker(model.spec, registry, named, mode, gaps)
     guided = named.guidance.choose(mark_sites(named.sites, model.card))
     check_model(model.adapter, replace(settings, guidance=named.guidance.made), hardware, gaps)

@@ -38,6 +38,7 @@ from vcorr.runner.run_tasks.run_task import RunTask
 from vcorr.runner.run_tasks.task_table import find_task
 from vcorr.runner.scored_variants import Readings, readings_of, run_variants
 from vcorr.runner.selection import Selection, choose_noise_draw, choose_settings, choose_sites
+from vcorr.runner.shared_passes import check_parallel_words
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Propagation, Tracking, check_data
 from vcorr.runner.tracking_site import SitedSpec
@@ -49,6 +50,7 @@ def check_all_words(spec: RunSpec) -> None:
     if spec.mode is not None:
         mode_of(spec.mode)
     check_executor(spec.executor)
+    check_parallel_words(spec)
     read_options(spec.executor, spec.options.get(PART, {}))
 
 

@@ -24,7 +24,7 @@ _BY_SET = (
 _FLAG_NAMES = {"from_run": "from"}
 _LATER = {
     name: getattr(RunSpec(), name)
-    for name in ("task", "preset", "from_run", "guidance", "workers", "noise_batch", "keep_latents")
+    for name in ("task", "preset", "from_run", "guidance", "workers", "parallel", "noise_batch", "keep_latents")
 }
 """Fields that records of earlier versions lack, with what those versions did."""
 

@@ -76,6 +76,7 @@ class RunSpec:
     variant: str = "corrected"
     executor: str = "local"
     workers: int | None = None
+    parallel: str | None = None
     task: Task = "correspondence"
     preset: str | None = None
     from_run: str | None = None

@@ -19,6 +19,7 @@ _OF_RUNS = (
         "save_videos",
         "executor",
         "workers",
+        "parallel",
         "noise_batch",
         "keep_latents",
     ),

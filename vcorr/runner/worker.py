@@ -5,8 +5,9 @@ Executors call this module, in any process. It writes shards and never `run.json
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -103,22 +104,49 @@ def work_off(
     return sum(work_off_each(plan, run, clips, compute=compute, events=events), start=Report())
 
 
+Agree = Callable[[Callable[[], predict.Predicted]], predict.Predicted]
+"""Makes a prediction that other processes make at the same time, and waits for them; returns and raises as it does."""
+
+
+def _compute_alone(compute: Callable[[], predict.Predicted]) -> predict.Predicted:
+    return compute()
+
+
 def work_off_each(
-    plan: Plan, run: RunDirectory, clips: Iterable[str], *, compute: bool = True, events: Events | None = None
+    plan: Plan,
+    run: RunDirectory,
+    clips: Iterable[str],
+    *,
+    compute: bool = True,
+    events: Events | None = None,
+    agree: Agree = _compute_alone,
 ) -> Iterator[Report]:
     """Yields one report per clip when its shards are on disk; in all else like `work_off`.
 
-    The next clip is asked for when the report of the one before was taken.
+    The next clip is asked for when the report of the one before was taken. agree: runs the model on a clip, if other
+    processes share its passes.
     """
-    worker = _Worker(plan, run, events or Silent(), compute=compute)
+    worker = _Worker(plan, run, events or Silent(), compute=compute, agree=agree)
     for clip_id in clips:
         yield worker.work(clip_id)
+
+
+def follow_each(plan: Plan, run: RunDirectory, clips: Iterable[str], agree: Agree) -> None:
+    """Runs the model on clips together with the process that stores them, and stores nothing."""
+    worker = _Worker(plan, run, Silent(), compute=True, agree=agree)
+    for clip_id in clips:
+        worker.follow(clip_id)
 
 
 def find_predicted(plan: Plan, run: RunDirectory, clips: Sequence[str]) -> set[str]:
     """Returns the clips whose predictions are stored and belong to the plan: no model is needed for them."""
     worker = _Worker(plan, run, Silent(), compute=True)
     return {clip_id for clip_id in clips if worker.is_predicted(clip_id)}
+
+
+def ends_run(error: BaseException) -> bool:
+    """Returns whether an error inside a clip ends the run; if not, the clip fails."""
+    return isinstance(error, (PluginError, MissingError, StoreError)) and not isinstance(error, PartFailureError)
 
 
 def give_up(plan: Plan, run: RunDirectory, clip_id: str, error: Exception, events: Events) -> Report:
@@ -147,8 +175,11 @@ def _facts_of_predictions(plan: Plan) -> dict[str, Any]:
 class _Worker:
     """Works off one clip after the other. The model stays loaded from the first clip that needs it."""
 
-    def __init__(self, plan: Plan, run: RunDirectory, events: Events, *, compute: bool) -> None:
+    def __init__(
+        self, plan: Plan, run: RunDirectory, events: Events, *, compute: bool, agree: Agree = _compute_alone
+    ) -> None:
         self._plan, self._run, self._events, self._may_compute = plan, run, events, compute
+        self._agree = agree
         self._stages = find_stages(plan.task.name)
         self._fingerprints = plan.fingerprints()
         self._facts = {"predict": _facts_of_predictions(plan), "track": track_facts(plan)}
@@ -240,15 +271,13 @@ class _Worker:
         self._events.clip_started(clip_id)
         began = time.monotonic()
         try:
-            predicted = self._predict(clip_id, probes)
+            predicted = self._agree(partial(self._predict, clip_id, probes))
             seconds = time.monotonic() - began
             facts = self._stages.keep_files(self._plan, self._run, predicted)
             tracks = self._stages.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
-        except PartFailureError as error:
-            return self.fail(clip_id, error)
-        except (PluginError, MissingError, StoreError):
-            raise
         except Exception as error:
+            if ends_run(error):
+                raise
             return self.fail(clip_id, error)
         failed = self._store(clip_id, predicted, tracks, facts)
         if failed:
@@ -256,6 +285,13 @@ class _Worker:
             return Report(computed=1, failed=(clip_id,), model_seconds=seconds)
         self._events.clip_done(clip_id, reused=False)
         return Report(computed=1, model_seconds=seconds)
+
+    def follow(self, clip_id: str) -> None:
+        """Runs the model on a clip with the processes that share its passes."""
+        probes = self._load_probes()
+        with contextlib.suppress(Exception):  # it was said to the process of the run
+            self._agree(partial(self._predict, clip_id, probes))
+        self._notes.clear()
 
     def fail(self, clip_id: str, error: Exception) -> Report:
         """Stores a failed row for the clip, and returns its report."""
@@ -299,6 +335,8 @@ class _Worker:
             forget_paths()
             began = time.monotonic()
             adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
+            if plan.hardware.ranks > 1:
+                adapter.share_passes(plan.hardware.ranks)
             adapter.check_settings(replace(plan.selection.settings, guidance=plan.live.guidance))
             self._load_seconds = time.monotonic() - began
             with adapter.probe_changes.watch():

@@ -34,6 +34,7 @@ _FLAGS = (
     "weights",
     "executor",
     "workers",
+    "parallel",
 )
 
 

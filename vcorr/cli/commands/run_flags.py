@@ -69,6 +69,9 @@ EXECUTOR = click.option(
 WORKERS = click.option(
     "--workers", type=WHOLE_NUMBER, metavar="N", help="Processes that share the clips.  [default: one per GPU]"
 )
+PARALLEL = click.option(
+    "--parallel", metavar="ulysses:N", help="N GPUs share every pass of the model; see docs/scaling.md."
+)
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Print what would run, its time, memory and disk, and what is missing."
 )
@@ -101,5 +104,6 @@ _SPEC_FLAGS = (
     REUSE,
     EXECUTOR,
     WORKERS,
+    PARALLEL,
 )
 """In the order in which the help shows them."""

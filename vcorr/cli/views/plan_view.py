@@ -148,7 +148,8 @@ def _say_work(work: Work) -> str:
 def _device(made: Plan) -> str:
     here = "  (not here)" if made.lacks("device") else ""
     shared = made.hardware.shared
-    processes = f", clips shared by {len(shared)} processes" if shared else ""
+    what = "every pass" if made.hardware.ranks > 1 else "clips"
+    processes = f", {what} shared by {len(shared)} processes" if shared else ""
     if made.spec.executor != "local":
         processes = f", clips computed through {made.spec.executor}"
     return f"{made.hardware.name}, {made.hardware.dtype}{processes}{here}"

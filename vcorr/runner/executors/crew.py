@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
@@ -11,7 +10,7 @@ from types import TracebackType
 
 from vcorr.contract.errors import VcorrError
 from vcorr.runner.events import Events
-from vcorr.runner.executors.member import SECONDS_TO_END, Member
+from vcorr.runner.executors.member import Member, end_members
 from vcorr.runner.executors.messages import Broken, Event, Order, pickle_plan
 from vcorr.runner.plan import Plan
 from vcorr.runner.worker import Report, give_up
@@ -43,20 +42,16 @@ class Crew:
         self._left: deque[str] = deque()
         self._tries: Counter[str] = Counter()
         self._unborn = 0
-        self._said = _SaidOnce()
+        self._said = SaidOnce()
         self._pickled = pickle_plan(plan)
-        self._threads = _share_threads(len(devices))
+        self._threads = share_threads(len(devices))
 
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Ends every process, all in the time of one. None runs when this returns."""
-        for member in self._members:
-            member.ask_to_end()
-        until = time.monotonic() + SECONDS_TO_END
-        for member in self._members:
-            member.end(max(0.0, until - time.monotonic()))
+        """Ends every process. None runs when this returns."""
+        end_members(self._members)
         self._members.clear()
 
     def work_off(self, clips: Sequence[str]) -> Iterator[Report]:
@@ -90,7 +85,7 @@ class Crew:
 
     def _hear(self, member: Member) -> Iterator[Report]:
         """Passes on what a process printed and sent."""
-        self._print(member)
+        self._said.print_lines(member)
         if not member.connection.poll():
             return
         try:
@@ -112,16 +107,11 @@ class Crew:
         if event.method != "note" or self._said.is_new(member, event.arguments[0]):
             event.apply(self._events)
 
-    def _print(self, member: Member) -> None:
-        for line in member.read_lines():
-            if self._said.is_new(member, line):
-                sys.stderr.write(f"{line}\n")
-
     def _bury(self, member: Member) -> Iterator[Report]:
         """Takes a process out that has ended. If it was working on a clip, another process tries the clip again."""
         self._members.remove(member)
         end = member.describe_end()
-        self._print(member)
+        self._said.print_lines(member)
         member.end()
         self._free.insert(0, member.device)
         if member.clip is None:
@@ -147,7 +137,7 @@ class Crew:
             )
 
 
-class _SaidOnce:
+class SaidOnce:
     """Tells lines that are new from those which another process has said as often."""
 
     def __init__(self) -> None:
@@ -162,8 +152,14 @@ class _SaidOnce:
         self._passed[line] += new
         return new
 
+    def print_lines(self, member: Member) -> None:
+        """Passes on what a process has printed."""
+        for line in member.read_lines():
+            if self.is_new(member, line):
+                sys.stderr.write(f"{line}\n")
 
-def _share_threads(processes: int) -> int:
+
+def share_threads(processes: int) -> int:
     """Returns how many CPU threads each process may use, so that all use as many as this process would."""
     import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vcorr.runner.events import Events
 from vcorr.runner.executors.crew import Crew
 from vcorr.runner.executors.executor import Reports
+from vcorr.runner.executors.team import Team
 from vcorr.runner.plan import Plan
 from vcorr.runner.worker import find_predicted, work_off_each
 from vcorr.store.rundir import RunDirectory
@@ -23,6 +24,10 @@ def work_locally(plan: Plan, run: RunDirectory, *, compute: bool, events: Events
     predicted = find_predicted(plan, run, clips)
     yield from work_off_each(plan, run, [clip for clip in clips if clip in predicted], events=events)
     left = [clip for clip in clips if clip not in predicted]
+    if plan.hardware.ranks > 1:
+        with Team(plan, run, events, plan.hardware.shared) as team:
+            yield from team.work_off(left)
+        return
     if len(left) < 2:
         yield from work_off_each(plan, run, left, events=events)
         return

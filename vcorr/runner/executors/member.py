@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from vcorr.runner.executors.messages import Order
+from vcorr.runner.executors.messages import Order, Proceed
 
 SECONDS_TO_END = 3.0
 """How long a process may take to tidy up after it was asked to end; then it is killed."""
@@ -54,6 +56,11 @@ class Member:
         with contextlib.suppress(OSError):
             self.connection.send(order)
         self.give(clip)
+
+    def proceed(self, message: Proceed) -> None:
+        """Sends the process a message about the clip in work."""
+        with contextlib.suppress(OSError):
+            self.connection.send(message)
 
     def give(self, clip: str) -> None:
         """Gives the process its next clip."""
@@ -100,6 +107,15 @@ class Member:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def end_members(members: Sequence[Member]) -> None:
+    """Ends processes, all in the time of one. None runs when this returns."""
+    for member in members:
+        member.ask_to_end()
+    until = time.monotonic() + SECONDS_TO_END
+    for member in members:
+        member.end(max(0.0, until - time.monotonic()))
 
 
 def _start(order: Order, descriptor: int) -> subprocess.Popen[bytes]:

@@ -47,6 +47,11 @@ def _work(connection: Connection) -> None:
     if order.device.startswith("cuda"):
         # the process sees this one alone
         plan = replace(plan, hardware=replace(plan.hardware, device="cuda", shared=(order.device,)))
+    if order.ranks > 1:
+        from vcorr.runner.executors.rank_program import work_in_rank
+
+        work_in_rank(order, plan, connection, _receive(connection))
+        return
     for report in work_off_each(plan, RunDirectory(Path(order.folder)), _receive(connection), events=events):
         connection.send(report)
 

@@ -24,12 +24,18 @@ class Order:
         folder: of the run.
         threads: number of CPU threads to compute with.
         device: the device as the user knows it, such as "cuda:1".
+        rank: number of the process among those that share every pass.
+        ranks: number of processes that share every pass; 1 if the process computes whole clips by itself.
+        meeting: path of the file through which these find each other.
     """
 
     plan: bytes
     folder: str
     threads: int
     device: str
+    rank: int = 0
+    ranks: int = 1
+    meeting: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,26 @@ class Broken:
     def raise_again(self) -> None:
         """Raises the error in this process; its cause holds the traceback of the other process."""
         raise self.error from RemoteTracebackError(self.trace)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Says that a process has loaded the model and begins with a clip."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a process says that has computed a clip together with others. code: what went wrong, in words; "" for
+    nothing. broken: the error.
+    """
+
+    code: str = ""
+    broken: Broken | None = None
+
+
+@dataclass(frozen=True)
+class Proceed:
+    """Tells a process that all others have said the same about the clip."""
 
 
 class RemoteTracebackError(Exception):
