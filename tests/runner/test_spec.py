@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import vcorr
+from vcorr.cli.main import cli
 from vcorr.plugins.part_options import make_config
 from vcorr.runner.index_lists import resolve_layers, resolve_steps
-from vcorr.runner.spec import build_spec
+from vcorr.runner.spec import FIELDS, build_spec
 
 
 @dataclass(frozen=True)
@@ -253,8 +256,23 @@ def test_a_flag_that_overrides_the_file_is_not_blamed_on_it(tmp_path: Path) -> N
 )
 def test_an_empty_value_is_not_the_default(name: str) -> None:
     for flags, assignments in (({name: ""}, []), ({name: " "}, []), ({}, [f"{name}="])):
-        with pytest.raises(vcorr.UsageError, match=f"--{name} is empty"):
+        with pytest.raises(vcorr.UsageError, match=rf"^{'' if name == 'metrics' else '--'}{name} is empty"):
             build_spec(flags, assignments=assignments)
+
+
+def test_messages_name_no_flag_that_does_not_exist() -> None:
+    flags = {flag for command in _all_commands(cli) for each in command.params for flag in each.opts}
+    for name in FIELDS:
+        with pytest.raises(vcorr.UsageError) as raised:
+            build_spec({}, assignments=[f"{name}="])
+        said = raised.value.message.split(" is empty")[0].split(":")[0]
+        assert said in (flags if said.startswith("--") else FIELDS), name
+
+
+def _all_commands(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _all_commands(inner)
 
 
 def test_an_option_without_its_kind_is_answered_with_the_whole_key() -> None:

@@ -8,8 +8,12 @@ import weakref
 from pathlib import Path
 
 import pyarrow as pa
+from support import sliding
 
+from vcorr.cli.views import progress
+from vcorr.runner import plan_again
 from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.sweeps import sweep_plans
 
 COMMON = "probe: qk\ndata: token-slide\nlimit: 2\nsteps: last\n"
 GOOD = f"model: [sliding-model, zero-motion]\n{COMMON}"
@@ -267,3 +271,38 @@ def test_a_dry_run_says_how_much_is_there(sweep) -> None:
     assert "done: clips whose predictions are stored." in out
     assert "estimates" in out
     assert "device time: not known for 2 runs, which the sum leaves out." in out
+
+
+def test_a_dry_run_reads_a_clip_once_however_many_runs_there_are(sweep, monkeypatch) -> None:
+    read: list[str] = []
+    load = sliding.SlidingData.clip
+    monkeypatch.setattr(sliding.SlidingData, "clip", lambda self, name: read.append(name) or load(self, name))
+    text = f"model: sliding-model\n{COMMON}seed: [1, 2, 3]\nmatrix: {{mode: [renoise, generate]}}\n"
+    found = json.loads(sweep(text, "--dry-run", "--json").out)
+    assert len(found["runs"]) == 6
+    assert read == ["slide-0"]
+
+
+def test_planning_says_how_far_it_is(sweep, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 0)
+    ended = sweep(GOOD, "--dry-run", "--json")
+    assert json.loads(ended.out)["runs"]
+    assert ended.err.splitlines() == [f"{what}: run {n}/2" for what in ("planning", "estimating") for n in (1, 2)]
+
+
+def test_a_sweep_that_is_repeated_reads_each_record_once(sweep, monkeypatch) -> None:
+    text = f"model: sliding-model\n{COMMON}seed: [1, 2, 3]\n"
+    first = json.loads(sweep(text, "--json").out)
+    read: list[Path] = []
+    record = plan_again.RunDirectory.record
+    monkeypatch.setattr(sweep_plans, "plan_again", lambda *words: counted(read, record, monkeypatch, *words))
+    again = json.loads(sweep(text, "--json").out)
+    assert [(one["run"], one["reused"]) for one in again["runs"]] == [(one["run"], 2) for one in first["runs"]]
+    assert sorted(read) == sorted({Path(one["path"]) for one in first["runs"]})
+
+
+def counted(read, record, monkeypatch, *words):
+    """Plans again, and notes the records that are read meanwhile."""
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "record", lambda self: read.append(self.path) or record(self))
+        return plan_again.plan_again(*words)

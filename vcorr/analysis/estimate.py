@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from vcorr.runner.guided import CalledGuidance
 from vcorr.runner.hardware import Hardware
 from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
-from vcorr.runner.predict import DEFAULT_QUERY_SIDE, prepare_clip
+from vcorr.runner.predict import DEFAULT_QUERY_SIDE, fit_to_model
 from vcorr.store.fingerprint import LENGTH
 
 SAMPLE_SIZE = 1024
@@ -110,13 +110,35 @@ class _Sample:
         return len(self.clip.queries) or DEFAULT_QUERY_SIDE**2
 
 
-def estimate(plan: Plan, out: Path, speed: Callable[[Hardware], float] | None = None) -> Estimate:
+class SampleClips:
+    """Reads clips, and keeps each with a black video, which takes no memory: estimates depend on sizes alone."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[str, str, str], tuple[Clip, tuple[str, ...]]] = {}
+
+    def read(self, plan: Plan, clip_id: str) -> tuple[Clip, tuple[str, ...]]:
+        """Returns a clip of the plan's data, and what the dataset says about it; raises what the dataset raises."""
+        data = plan.parts.data
+        key = data.plugin, repr((data.entry.name, data.config)), clip_id
+        if key not in self._read:
+            self._read[key] = _blacken(plan.live.dataset.clip(clip_id)), tuple(plan.live.dataset.notes(clip_id))
+        return self._read[key]
+
+
+def _blacken(clip: Clip) -> Clip:
+    return clip if clip.video is None else replace(clip, video=np.broadcast_to(np.uint8(0), clip.video.shape))
+
+
+def estimate(
+    plan: Plan, out: Path, speed: Callable[[Hardware], float] | None = None, samples: SampleClips | None = None
+) -> Estimate:
     """Estimates a plan. Loads the first clip that can be read (for its size), never the model.
 
-    speed: returns the floating-point operations per second of a device; by default it is measured.
+    speed: returns the floating-point operations per second of a device; by default it is measured. samples: keeps what
+    was read of clips, for the estimates of several plans.
     """
     clips = None if plan.lacks("data") else len(plan.selection.clips)
-    count, sample = 1 if clips is None else clips, _sample(plan)
+    count, sample = 1 if clips is None else clips, _sample(plan, samples or SampleClips())
     work = _work(plan, sample)
     path = _path(plan, out)
     hardware = plan.hardware
@@ -167,13 +189,14 @@ def _further(plan: Plan) -> int:
     return CalledGuidance(plan.parts.guidance, plan.live.guidance).count_guided(plan.selection.settings.num_steps)
 
 
-def _sample(plan: Plan) -> _Sample:
+def _sample(plan: Plan, samples: SampleClips) -> _Sample:
     for clip_id in () if plan.lacks("data") else plan.selection.clips:
         try:
-            prepared = prepare_clip(plan, clip_id)
+            clip, notes = samples.read(plan, clip_id)
+            _, fitted, grid = fit_to_model(plan, clip)
         except VcorrError:  # this clip fails in the run; others may not (`first_clip`)
             continue
-        return _Sample(prepared.clip, prepared.grid, tuple(plan.live.dataset.notes(clip_id)))
+        return _Sample(fitted, grid, notes)
     clip = Clip("sample", "", np.zeros((0, 2), np.float32))
     sites = plan.selection.sites
     try:

@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -35,6 +35,8 @@ class Written(str):
 
 _NULLS = ("null", "~")
 _NOTHING = ("", *_NULLS)
+_SCHEMAS = 256
+"""Most dataclasses whose form is kept. A sweep makes the options of the same ones hundreds of times."""
 _LONGEST = 200
 """Number of characters of a value that a message repeats."""
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
@@ -71,7 +73,8 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
             refuses it.
         PluginError: a field has a type that no option can have, or a default of another type.
     """
-    hints, config = _hints(config_type), _schema(config_type, prefix)
+    hints = _hints(config_type)
+    config = _schema(config_type, prefix)  # type: ignore[arg-type]  # every class can be a key
     fields = {each.name: each for each in dataclasses.fields(config_type) if each.init}  # type: ignore[arg-type]
     defaults = {name: _default(each) for name, each in fields.items()}
     unread = {name: text for name, text in defaults.items() if isinstance(text, str) and _escape(text) != text}
@@ -190,8 +193,9 @@ def _hints(config_type: type) -> dict[str, Any]:
         ) from error
 
 
+@lru_cache(maxsize=_SCHEMAS)
 def _schema(config_type: type, prefix: str) -> Any:
-    """Returns OmegaConf's form of a dataclass, with every default in its type."""
+    """Returns OmegaConf's form of a dataclass, with every default in its type. Nobody changes it: merging copies it."""
     hints = _hints(config_type)
     for name, hint in hints.items():
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -59,7 +60,7 @@ class Identity:
 def numeric_versions(*, pictures: bool) -> dict[str, str]:
     """Returns the versions of the packages that compute. pictures: whether the clips have a video or an image."""
     names = (*NUMERIC_PACKAGES, *PICTURE_PACKAGES) if pictures else NUMERIC_PACKAGES
-    return {name: _find_version(name) for name in names}
+    return {name: _remember(_find_version, name) for name in names}
 
 
 def computing_versions(model: Part, *, pictures: bool) -> dict[str, str]:
@@ -74,7 +75,13 @@ def tracker_versions(tracker: Part | None) -> dict[str, str]:
         return {}
     distribution, _, version = tracker.plugin.rpartition(" ")
     own = {} if distribution == _CORE else {distribution: version}
-    return {"opencv": _find_version("opencv"), **own}
+    return {"opencv": _remember(_find_version, "opencv"), **own}
+
+
+@cache
+def _remember(find: Callable[[str], str], name: str) -> str:
+    """Returns what `find` says about a package: it reads a file, and a sweep asks hundreds of times."""
+    return find(name)
 
 
 def _find_version(name: str) -> str:

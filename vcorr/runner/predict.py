@@ -145,27 +145,35 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
 
     In generate mode, models that continue an image get the first frame of the dataset's video. Others get no video.
     """
+    clip, fitted, grid = fit_to_model(plan, plan.live.dataset.clip(clip_id))
+    if plan.selection.mode.makes_video:
+        return Prepared(fitted, grid, ClipFacts(hash_of_prompt(fitted, plan.selection.settings, grid)))
+    notes = fit_notes(clip, grid, usual_frames(plan.live.adapter, plan.selection.sites, clip))
+    made = None if plan.origin is None else plan.origin.clips[clip_id]
+    masks = plan.task.read_masks(plan.live.dataset, clip)
+    facts = (
+        ClipFacts(hash_of_video(clip, masks), stillness(clip, grid.video_frames))
+        if made is None
+        else ClipFacts(made.data_hash, made.still, made.video)
+    )
+    return Prepared(fitted, grid, facts, notes, masks)
+
+
+def fit_to_model(plan: Plan, given: Clip) -> tuple[Clip, Clip, TokenGrid]:
+    """Returns a clip of the data as the mode takes it, the same clip as the model reads it, and the model's grid.
+
+    Only sizes and query points of the result depend on the plan, and no value of a pixel changes them.
+    """
     adapter, asked = plan.live.adapter, plan.selection
-    clip = asked.mode.input_of(plan.live.dataset.clip(clip_id), needs_image=adapter.needs_image)
+    clip = asked.mode.input_of(given, needs_image=adapter.needs_image)
     grid = adapter.grid(asked.mode.size_source(clip), asked.sites[0] if asked.sites else None)
     if not asked.mode.makes_video:
         with plan.parts.data.name.calling("clip()"):
             _check_queries(clip)
-            fitted = fit_clip(clip, grid)
-        notes = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
-        made = None if plan.origin is None else plan.origin.clips[clip_id]
-        masks = plan.task.read_masks(plan.live.dataset, clip)
-        facts = (
-            ClipFacts(hash_of_video(clip, masks), stillness(clip, grid.video_frames))
-            if made is None
-            else ClipFacts(made.data_hash, made.still, made.video)
-        )
-        return Prepared(fitted, grid, facts, notes, masks)
+            return clip, fit_clip(clip, grid), grid
     height, width = round(grid.height), round(grid.width)
-    if clip.video is not None:
-        clip = clip.with_video(resize_video(clip.video, height, width))
-    clip = clip.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width))
-    return Prepared(clip, grid, ClipFacts(hash_of_prompt(clip, asked.settings, grid)))
+    fitted = clip if clip.video is None else clip.with_video(resize_video(clip.video, height, width))
+    return clip, fitted.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width)), grid
 
 
 def _check_queries(clip: Clip) -> None:

@@ -354,7 +354,7 @@ def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> Ru
             raise UsageError(f"{name} holds a zero byte, and text has none.", hint="Leave it out.")
     for name, value in values.items():
         if value == [] or (isinstance(value, str) and not value.strip()):
-            raise UsageError(f"--{_flag(name)} is empty.", hint="Give it a value, or leave it out for the default.")
+            raise UsageError(f"{_say_field(name)} is empty.", hint="Give it a value, or leave it out for the default.")
     if "prompt" in values and values["prompt"] is None:
         raise UsageError("prompt has no value.", hint='Write the prompt in quotes, prompt: "...", or leave it out.')
     spec = options_from(RunSpec, {name: _normalise(name, value) for name, value in values.items()})
@@ -366,8 +366,15 @@ def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> Ru
     return dataclasses.replace(spec, options=options)
 
 
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
+_WITHOUT_FLAG = ("keep_latents", "metrics", "noise_batch", "noise_draw", "task", "variant")
+"""Fields that no command has a flag for."""
+
+
+def _say_field(name: str) -> str:
+    """Returns what messages call a field: its flag, or its name where there is no flag."""
+    if name in _WITHOUT_FLAG:
+        return name
+    return "--from" if name == "from_run" else f"--{name.replace('_', '-')}"
 
 
 def _normalise(name: str, value: Any) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcorr.analysis.estimate import Estimate, estimate, flops_per_second
+from vcorr.analysis.estimate import Estimate, SampleClips, estimate, flops_per_second
 from vcorr.runner.plan import Plan
 from vcorr.store.recovery import count_kept
 from vcorr.store.rundir import RunDirectory
@@ -73,10 +73,19 @@ def _of_known_clips(found: Estimate, value: float | None) -> float | None:
     return None if found.clips is None else value
 
 
-def estimate_sweep(planned: Sequence[PlannedRun], out: Path) -> SweepEstimate:
-    """Estimates every run. The speed of a device is measured once. out: the folder of runs."""
-    speed = functools.cache(flops_per_second)
-    return SweepEstimate(tuple(_estimate(one, estimate(one.plan, out, speed)) for one in planned))
+def estimate_sweep(
+    planned: Sequence[PlannedRun], out: Path, advance: Callable[[int], None] = lambda count: None
+) -> SweepEstimate:
+    """Estimates every run. The speed of a device is measured once, and a clip is read once for all runs on its data.
+
+    out: the folder of runs. advance: is called with 1 after each run.
+    """
+    speed, samples = functools.cache(flops_per_second), SampleClips()
+    found = []
+    for one in planned:
+        found.append(_estimate(one, estimate(one.plan, out, speed, samples)))
+        advance(1)
+    return SweepEstimate(tuple(found))
 
 
 def _estimate(one: PlannedRun, found: Estimate) -> EstimatedRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from vcorr.contract.records import Clip
 from vcorr.plugins.registry import Registry
 from vcorr.runner.known_clip import outline_clip
 from vcorr.runner.plan import Plan, make_plan
-from vcorr.runner.plan_again import plan_again
+from vcorr.runner.plan_again import FinishedRuns, plan_again
 from vcorr.runner.spec import RunSpec, make_spec
 from vcorr.store.fingerprint import plain
 from vcorr.sweeps.expansion import SweepRun, as_typed
@@ -30,7 +30,13 @@ class PlannedRun:
 
 
 def plan_sweep(
-    runs: Sequence[SweepRun], path: Path, registry: Registry, *, dry: bool = False, out: Path | None = None
+    runs: Sequence[SweepRun],
+    path: Path,
+    registry: Registry,
+    *,
+    dry: bool = False,
+    out: Path | None = None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> list[PlannedRun]:
     """Returns the plans of all runs, in their order. No weights are loaded.
 
@@ -40,6 +46,7 @@ def plan_sweep(
         registry: the plugins in which names are looked up.
         dry: as of `make_plan`.
         out: the folder in which finished runs are looked for; None to plan all anew.
+        advance: is called with 1 after each plan.
 
     Raises:
         UsageError, PluginError, MissingError: as `make_plan`; it names the run. A UsageError also if two runs are the
@@ -47,11 +54,11 @@ def plan_sweep(
     """
     specs = [_build(one, path) for one in runs]
     _check_different([json.dumps(plain(spec), sort_keys=True) for spec in specs], runs, path)
-    first: dict[str, Clip] = {}
-    planned = [
-        PlannedRun(one, _plan(one, spec, path, registry, first, dry=dry, out=out))
-        for one, spec in zip(runs, specs, strict=True)
-    ]
+    planner = _Planner(path, registry, dry, out)
+    planned = []
+    for one, spec in zip(runs, specs, strict=True):
+        planned.append(PlannedRun(one, planner.plan(one, spec)))
+        advance(1)
     known = [one for one in planned if not one.plan.missing]
     _check_different([one.plan.fingerprints()["predict"] for one in known], [one.run for one in known], path)
     return planned
@@ -62,26 +69,26 @@ def _build(one: SweepRun, path: Path) -> RunSpec:
         return make_spec(one.settings)
 
 
-def _plan(
-    one: SweepRun,
-    spec: RunSpec,
-    path: Path,
-    registry: Registry,
-    first: dict[str, Clip],
-    *,
-    dry: bool,
-    out: Path | None,
-) -> Plan:
-    """Returns the plan of a run. first: outlines of first clips by their data: a plan that reads a clip keeps it."""
-    key = _data_key(spec)
-    with naming_run(one, path):
-        finished = plan_again(spec, registry, out) if out is not None else None
-        if finished is not None:
-            return finished
-        plan = make_plan(spec, registry, dry=dry, known=first.get(key))
-    if key not in first and plan.first is not None:
-        first[key] = outline_clip(plan.first)
-    return plan
+class _Planner:
+    """Plans runs one after the other. What several plans read is read once: first clips by their data, and records."""
+
+    def __init__(self, path: Path, registry: Registry, dry: bool, out: Path | None) -> None:
+        self._path, self._registry, self._dry, self._out = path, registry, dry, out
+        self._first: dict[str, Clip] = {}
+        self._finished = None if out is None else FinishedRuns(out)
+
+    def plan(self, one: SweepRun, spec: RunSpec) -> Plan:
+        """Returns the plan of a run; raises as `plan_sweep`."""
+        key = _data_key(spec)
+        with naming_run(one, self._path):
+            if self._out is not None:
+                again = plan_again(spec, self._registry, self._out, self._finished)
+                if again is not None:
+                    return again
+            plan = make_plan(spec, self._registry, dry=self._dry, known=self._first.get(key))
+        if key not in self._first and plan.first is not None:
+            self._first[key] = outline_clip(plan.first)
+        return plan
 
 
 def _data_key(spec: RunSpec) -> str:

@@ -91,6 +91,7 @@ def _plan(
     file: Path, given: dict[str, Any], assignments: tuple[str, ...], *, dry: bool, out: Path | None
 ) -> list[PlannedRun]:
     from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views.progress import count_items
     from vcorr.plugins.registry import installed
     from vcorr.runner.spec import read_typed
     from vcorr.sweeps.expansion import expand
@@ -99,7 +100,8 @@ def _plan(
 
     quiet_libraries()
     runs = expand(read_sweep(file), read_typed(given, assignments))
-    return plan_sweep(runs, file, installed(), dry=dry, out=out)
+    with count_items("planning", len(runs), "runs") as advance:
+        return plan_sweep(runs, file, installed(), dry=dry, out=out, advance=advance)
 
 
 class _Watch:
@@ -160,10 +162,12 @@ def _try_board(out: Path, site: Path) -> tuple[Path | None, VcorrError | None]:
 
 def _say_estimate(planned: list[PlannedRun], file: Path, out: Path, as_json: bool) -> int:
     from vcorr.cli.views import sweep_view
+    from vcorr.cli.views.progress import count_items
     from vcorr.cli.views.terminal import print_json
     from vcorr.sweeps.sweep_estimate import estimate_sweep
 
-    found = estimate_sweep(planned, out)
+    with count_items("estimating", len(planned), "runs") as advance:
+        found = estimate_sweep(planned, out, advance)
     if as_json:
         print_json(sweep_view.estimate_dict(found, file, out))
     else:

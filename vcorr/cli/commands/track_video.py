@@ -96,11 +96,11 @@ def _facts(path: Path, plan: VideoTracking, folder: Path) -> dict[str, Any]:
 def _follow(plan: VideoTracking) -> TrackedPoints:
     from dataclasses import replace
 
-    from vcorr.cli.views.progress import count_frames
+    from vcorr.cli.views.progress import count_items
     from vcorr.data.video.frame_stream import WatchedFrames
 
     total = plan.follower.count_frames(plan.source, plan.queries)
-    with count_frames(plan.follower.label, total) as watch:
+    with count_items(plan.follower.label, total) as watch:
         return replace(plan, source=WatchedFrames(plan.source, watch)).run()
 
 
@@ -111,11 +111,11 @@ def _open_original(path: Path, spec: RunSpec) -> FrameSource:
 
 
 def _write(folder: Path, tracks: TrackedPoints, original: FrameSource, facts: Mapping[str, Any]) -> tuple[Path, ...]:
-    from vcorr.cli.views.progress import count_frames
+    from vcorr.cli.views.progress import count_items
     from vcorr.data.video.frame_stream import WatchedFrames
     from vcorr.tracking.tracks_folder import write_tracks_folder
 
-    with count_frames("overlay", len(original.times)) as watch:
+    with count_items("overlay", len(original.times)) as watch:
         return write_tracks_folder(folder, tracks, WatchedFrames(original, watch), facts)
 
 

@@ -46,17 +46,20 @@ def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
 
 
 @contextlib.contextmanager
-def count_frames(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that counts further frames as done: on a bar in a terminal, else in a line at times."""
+def count_items(label: str, total: int, unit: str = "frames") -> Iterator[Callable[[int], None]]:
+    """Yields a function that counts further items as done: on a bar in a terminal, else in a line at times.
+
+    unit: what is counted, in the plural.
+    """
     if not console(stderr=True).is_terminal:
-        lines = _FrameLines(label, total)
+        lines = _ItemLines(label, total, unit)
         yield lines.advance
         return
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("frames"),
+        TextColumn(unit),
         TimeRemainingColumn(),
         console=console(stderr=True),
         transient=True,
@@ -66,20 +69,20 @@ def count_frames(label: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-class _FrameLines:
-    """Lines for logs while the frames of one video are read: at most one per ten seconds."""
+class _ItemLines:
+    """Lines for logs while items such as the frames of one video are counted: at most one per ten seconds."""
 
-    def __init__(self, label: str, total: int) -> None:
-        self._label, self._total, self._done = label, total, 0
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label, self._total, self._unit, self._done = label, total, unit.removesuffix("s"), 0
         self._said = time.monotonic()
 
     def advance(self, count: int) -> None:
-        """Counts frames, and prints a line if the last one is ten seconds old."""
+        """Counts items, and prints a line if the last one is ten seconds old."""
         self._done += count
         now = time.monotonic()
         if now - self._said >= PLAIN_EVERY_SECONDS:
             self._said = now
-            console(stderr=True).print(cell(f"{self._label}: frame {self._done}/{self._total}"), soft_wrap=True)
+            console(stderr=True).print(cell(f"{self._label}: {self._unit} {self._done}/{self._total}"), soft_wrap=True)
 
 
 class Live:
