@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def folder(tmp_path, monkeypatch) -> Path:
     for part in ("transformer", "text_encoder"):
         shutil.copytree(tmp_path / "other" / part, made / "seeds" / "0" / part)
     Facts(2, (0, 1)).write(made)
-    (made / CARD).write_text(PACKAGED_CARD.read_text().replace("layers: [7]", "layers: [1]"))
+    card, changed = re.subn(r"layers: \[\d+\]", "layers: [1]", PACKAGED_CARD.read_text())
+    assert changed == 1
+    (made / CARD).write_text(card)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(VARIABLE, str(made))
     return made
