@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -174,8 +173,8 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
     """
     if lacking := missing_facts(record):
         raise StoreError(
-            f"{run.path}/run.json lacks {', '.join(lacking)}, without which runs cannot be compared.",
-            hint=f"vcorr score {run.path} completes what an older vcorr wrote.",
+            f"{run.place}/run.json lacks {', '.join(lacking)}, without which runs cannot be compared.",
+            hint=f"vcorr score {run.place} completes what an older vcorr wrote.",
         )
     context, made = record["row_context"], record.get("videos_of") or {}
     data, tracked_by = made.get("data") or record["resolved"]["data"], record["tracker"] or made.get("tracker")
@@ -404,7 +403,7 @@ def is_earlier(scoring: int | None) -> bool:
     return (scoring or 0) < SCORING_VERSION
 
 
-def earlier_scoring_note(path: Path, record: Mapping[str, Any]) -> list[str]:
+def earlier_scoring_note(path: str, record: Mapping[str, Any]) -> list[str]:
     """Returns a note if an earlier version of vcorr scored the run at `path`, whose run.json is `record`."""
     if not is_earlier(record.get("scoring")):
         return []

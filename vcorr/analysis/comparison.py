@@ -375,6 +375,6 @@ def _notes(sides: Sequence[StoredScores]) -> list[str]:
     notes += [
         f"{name}: {note}"
         for name, side in zip("AB", sides, strict=True)
-        for note in earlier_scoring_note(side.directory.path, side.directory.record())
+        for note in earlier_scoring_note(side.directory.place, side.directory.record())
     ]
     return notes + stride_note(*(side.directory for side in sides))

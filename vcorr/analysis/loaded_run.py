@@ -18,10 +18,10 @@ from vcorr.analysis.stored_scores import check_scored_alike, load_scores
 from vcorr.analysis.tidy_tables import SCORE_COLUMNS, tidy_predictions, tidy_scores, tidy_tracks
 from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.metric_columns import lower_is_better, primary_of, ranking_columns
-from vcorr.contract.text_files import expand_home
 from vcorr.stats.series import main_metric
 from vcorr.stats.summary import SiteSummary, summarise_each
 from vcorr.store import shards
+from vcorr.store.remote.addresses import folder_of, url_of
 from vcorr.store.rundir import TABLES, RunDirectory
 from vcorr.store.schema import TableName
 
@@ -42,14 +42,17 @@ def load(run: str | os.PathLike[str]) -> LoadedRun:
 
     An id, or the beginning of one, is looked for in the folder `runs` and below it; "FOLDER/ID" in another folder.
 
+    run: a path, or a URL such as `s3://bucket/runs/3f2a81c09d17`. Of a URL, each table is downloaded when it is first
+    read.
+
     Raises:
         StoreError: there is no run, there are several, or run.json is damaged; the message says what to do.
     """
-    return LoadedRun(RunDirectory.open(_expand(run)))
+    return LoadedRun(RunDirectory.open(folder_of(run)))
 
 
 def runs(folder: str | os.PathLike[str] = "runs", to: FrameKind = "arrow") -> Any:
-    """Returns the runs in a folder and in the folders below it, one row each, from their run.json alone.
+    """Returns the runs in a folder or behind a URL, and in folders below, one row each, from their run.json alone.
 
     Columns: run (the id), status, model, weights, probes, data, mode, task, clips and failed (numbers of clips, null if
     unknown), settings (a text: those in which it differs from the other runs of its model), started, path, and reason:
@@ -60,8 +63,8 @@ def runs(folder: str | os.PathLike[str] = "runs", to: FrameKind = "arrow") -> An
         MissingError: the package of the frame is not installed.
     """
     check_kind(to)
-    path = _expand(folder)
-    if not path.is_dir():
+    path = folder_of(folder)
+    if url_of(path) is None and not path.is_dir():
         raise UsageError(f"There is no folder {path}.", hint="Give the folder that --out of vcorr run named.")
     rows = [{**row, "settings": _join(row["settings"])} for row in list_runs(path)]
     return to_frame(pa.Table.from_pylist(rows, schema=_RUNS), to)
@@ -84,7 +87,7 @@ class LoadedRun:
         """The content of run.json (docs/results-format.md)."""
 
     def __repr__(self) -> str:
-        return f"vcorr.load({str(self.path)!r})"
+        return f"vcorr.load({self._directory.place!r})"
 
     @property
     def path(self) -> Path:
@@ -254,10 +257,6 @@ class LoadedRun:
             if clip not in known:
                 raise unknown_name("clip of this run", clip, known)
         return self._directory.iter_shards(table, wanted)
-
-
-def _expand(path: str | os.PathLike[str]) -> Path:
-    return expand_home(os.fspath(path))
 
 
 def _words(names: Collection[str]) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def _describe(run: RunDirectory, record: dict[str, Any], reason: str, settings: 
         "failed": clips.get("failed"),
         "settings": settings,
         "started": str(record.get("started", "")),
-        "path": str(run.path),
+        "path": run.place,
         "reason": reason,
     }
 

@@ -67,7 +67,7 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool] = lambda name: 
     clips: dict[str, ClipFacts] = {}
     scores = gather(note_clips(_note_metrics(run.iter_shards("scores"), names), clips), wanted)
     if not scores.rows:
-        raise StoreError(f"{run.path} has no scores yet.", hint="Finish it first: repeat its command.")
+        raise StoreError(f"{run.place} has no scores yet.", hint="Finish it first: repeat its command.")
     return StoredScores(run, _facts(run, record, scores), frozenset(names - {""}), scores, clips)
 
 
@@ -93,16 +93,16 @@ def check_scored_alike(run: RunDirectory, record: Mapping[str, Any]) -> None:
     others = sum(print_ not in ("", said) for print_ in found)
     if said and others:
         raise StoreError(
-            f"{others} of the {len(found)} clips of {run.path} are scored by other metrics, variants or tracks than "
+            f"{others} of the {len(found)} clips of {run.place} are scored by other metrics, variants or tracks than "
             "its run.json says: a command has not got through all of them.",
-            hint=f"This scores all of them alike: {scoring_command(run.path, record)}",
+            hint=f"This scores all of them alike: {scoring_command(run.place, record)}",
         )
 
 
 def _facts(run: RunDirectory, record: dict[str, Any], scores: Scores) -> RunFacts:
     context = record.get("row_context") or {}
     return RunFacts(
-        path=str(run.path),
+        path=run.place,
         run=run.run_id,
         status=str(record.get("status", "")),
         model=str(context.get("model", "")),

@@ -15,6 +15,7 @@ from vcorr.runner.events import Events
 from vcorr.runner.plan import make_plan
 from vcorr.runner.point_tracking import check_options, list_numbers
 from vcorr.runner.spec import build_spec
+from vcorr.store.remote.addresses import folder_of
 
 
 def run(
@@ -39,7 +40,7 @@ def run(
         probe: name of a probe, or several that are all read in one pass.
         layers: one layer, several, or text such as "1,5-9".
         steps: one step, several, or text such as "last" and "8-spread".
-        out: the folder of all runs.
+        out: the folder of all runs, or its URL.
         reuse: "matching", "never" or "only", as `--reuse`.
         options: options of the parts, such as {"data": {"level": "hard"}, "probe": {"heads": "each"}}.
         events: receives what happens, such as a finished clip.
@@ -63,5 +64,5 @@ def run(
         "steps": None if steps is None else list_numbers(steps),
     }
     spec = replace(build_spec(flags), options=check_options(options or {}))
-    outcome = execute(make_plan(spec, installed()), Path(out), reuse=kept[0], events=events)
+    outcome = execute(make_plan(spec, installed()), folder_of(out), reuse=kept[0], events=events)
     return load(outcome.run.path)

@@ -9,10 +9,10 @@ from vcorr.contract.cards import read_card_layers
 from vcorr.contract.errors import UsageError
 from vcorr.contract.metric_columns import lower_is_better, ranking_columns
 from vcorr.contract.records import ModelCard, Site
-from vcorr.contract.text_files import expand_home
 from vcorr.runner.guided import SITES_OPTION, with_layers
 from vcorr.runner.spec import NO_GUIDANCE, RunSpec
 from vcorr.stats.series import Series, gather, series
+from vcorr.store.remote.addresses import folder_of
 from vcorr.store.rundir import RunDirectory
 
 AUTO, CARD = "auto", "card"
@@ -72,7 +72,7 @@ def read_best_layers(spec: RunSpec, count: int) -> tuple[tuple[int, ...], str]:
         UsageError: the run is of another model, or ranks no site.
         StoreError: there is no such run, or it is damaged.
     """
-    run = RunDirectory.open(expand_home(str(spec.from_run)))
+    run = RunDirectory.open(folder_of(str(spec.from_run)))
     record = run.record()
     model = (record.get("row_context") or {}).get("model", "")
     if model != spec.model:

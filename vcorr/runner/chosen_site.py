@@ -11,12 +11,12 @@ from vcorr.contract.errors import StoreError, UsageError, VcorrError
 from vcorr.contract.metric_columns import lower_is_better, ranking_columns
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
 from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
-from vcorr.contract.text_files import expand_home
 from vcorr.runner.held_out import MeasuredClips
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stored_tracks import read_thresholds
 from vcorr.stats.series import gather
 from vcorr.stats.summary import BestSite, Findings
+from vcorr.store.remote.addresses import folder_of
 from vcorr.store.rundir import RunDirectory
 
 
@@ -53,12 +53,12 @@ def read_chosen_site(spec: RunSpec, weights: str, *, one_head: bool = False) -> 
         UsageError: the run is of another model or probe, or ranks no such site.
         StoreError: there is no such run, or it is damaged.
     """
-    run = RunDirectory.open(expand_home(str(spec.from_run)))
+    run = RunDirectory.open(folder_of(str(spec.from_run)))
     record = run.record()
     resolved = record.get("resolved")
     if not isinstance(resolved, dict):
         raise StoreError(
-            f"{run.path}/run.json does not say what was run.", hint="Repeat the command that made the run."
+            f"{run.place}/run.json does not say what was run.", hint="Repeat the command that made the run."
         )
     try:
         _check_model(spec, weights, run, resolved)
@@ -71,7 +71,7 @@ def read_chosen_site(spec: RunSpec, weights: str, *, one_head: bool = False) -> 
         if isinstance(error, VcorrError):
             raise
         raise StoreError(
-            f"{run.path}/run.json lacks what says which site was read: {error}.",
+            f"{run.place}/run.json lacks what says which site was read: {error}.",
             hint="Repeat the command that made the run.",
         ) from error
 

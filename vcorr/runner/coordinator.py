@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,9 @@ from vcorr.store.lock import NotWritableError
 from vcorr.store.record import DamagedRecordError
 from vcorr.store.record_form import Status
 from vcorr.store.recovery import count_kept, set_aside_record
+from vcorr.store.remote.addresses import place_of
+from vcorr.store.remote.filesystems import RemoteStoreError
+from vcorr.store.remote.working_copies import refresh
 from vcorr.store.rundir import RECORD, RunDirectory, is_run
 
 
@@ -53,7 +57,7 @@ class Outcome:
         """Returns what commands print of it as JSON."""
         return {
             "run": self.run.run_id,
-            "path": str(self.run.path),
+            "path": self.run.place,
             "status": self.status,
             "clips": self.clips,
             "reused": self.reused,
@@ -85,24 +89,25 @@ def execute(
         InterruptedRunError: the user interrupted the run; `run.json` then has status "partial".
     """
     run = _directory(plan, out, reuse)
-    coordinator = _Coordinator(plan, run, events or Silent(), command, reuse)
+    begin = functools.partial(_Coordinator, plan, run, events or Silent(), command, reuse)
     with contextlib.ExitStack() as lock:
         try:
             lock.enter_context(run.write_lock())
         except NotWritableError:
             if reuse is Reuse.ONLY:
-                return coordinator.read()
+                return begin().read()
             raise
-        return coordinator.execute()
+        return begin().execute()
 
 
 def _directory(plan: Plan, out: Path, reuse: Reuse) -> RunDirectory:
     fingerprint = plan.fingerprints()["predict"]
     if reuse is Reuse.ONLY:
         run = RunDirectory(out / fingerprint[:LENGTH])
+        refresh(run.path)
         if not run.path.exists():
             raise UsageError(
-                f"There is no such run in {out}, and --reuse only computes nothing.",
+                f"There is no such run in {place_of(out)}, and --reuse only computes nothing.",
                 hint="Leave --reuse out to compute it.",
             )
         run.check(fingerprint)
@@ -124,6 +129,7 @@ class _Coordinator:
         self._keep_damaged_record()
         try:
             self._write_record("started")
+            self._run.upload()
             self._say_notes()
             self._work(compute=self._reuse is not Reuse.ONLY)
             for note in score_left_over(self._plan, self._run):
@@ -137,7 +143,7 @@ class _Coordinator:
 
     def read(self) -> Outcome:
         """Reads the results of a run in a directory that cannot be written. Every clip must be whole."""
-        self._events.note(f"{self._run.path} cannot be written. Its results are read as they are.")
+        self._events.note(f"{self._run.place} cannot be written. Its results are read as they are.")
         self._say_notes()
         self._work(compute=False)
         return self._outcome()
@@ -152,18 +158,20 @@ class _Coordinator:
         with contextlib.suppress(StoreError):
             self._write_record("partial")
         if isinstance(error, KeyboardInterrupt):
-            raise InterruptedRunError(self._describe_kept()) from error
+            raise InterruptedRunError(self._describe_kept(self._run.place)) from error
         if isinstance(error, StoreError) and self._reuse is not Reuse.ONLY:
-            raise StoreError(error.message, hint=f"{error.hint}\n{self._describe_kept()}".strip()) from error
+            # what could not be uploaded is in the working copy
+            where = str(self._run.path) if isinstance(error, RemoteStoreError) else self._run.place
+            raise StoreError(error.message, hint=f"{error.hint}\n{self._describe_kept(where)}".strip()) from error
 
-    def _describe_kept(self) -> str:
+    def _describe_kept(self, where: str) -> str:
         clips = self._plan.selection.clips
         tried_again = set(self._progress.report.failed)
         kept = count_kept(self._run, set(clips) - tried_again, self._plan.fingerprints()["predict"])
         how = "The same command goes on from there."
         if self._reuse is Reuse.NEVER:
             how = "With --reuse never, the same command starts another run."
-        return f"{kept} of {len(clips)} clips are finished and kept in {self._run.path}. {how}"
+        return f"{kept} of {len(clips)} clips are finished and kept in {where}. {how}"
 
     def _keep_damaged_record(self) -> None:
         """Keeps a damaged run.json under another name, and says so. The plan and the shards know all that it said."""
@@ -183,6 +191,7 @@ class _Coordinator:
         with contextlib.closing(executor(self._plan, self._run, compute=compute, events=self._events)) as reports:
             for report in reports:
                 self._progress.add(report)
+                self._run.upload()
         self._note(self._progress.describe_kernels())
 
     def _say_notes(self) -> None:

@@ -13,7 +13,6 @@ from vcorr.contract.modes import mode_of
 from vcorr.contract.origins import MadeClip, VideoOrigin
 from vcorr.contract.records import Clip
 from vcorr.contract.seeds import noise_draw_of
-from vcorr.contract.text_files import expand_home
 from vcorr.contract.visible_text import join_words
 from vcorr.data.dataset_options import RunVideosConfig
 from vcorr.data.video.lossless import read_lossless
@@ -22,6 +21,7 @@ from vcorr.runner.repeat import words_to_repeat
 from vcorr.runner.track import video_path
 from vcorr.runner.unpacking import Stored, unpack_queries, unpack_tracks
 from vcorr.store.arrow_rows import rows_of
+from vcorr.store.remote.addresses import folder_of
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.shards import read_shard
 
@@ -39,7 +39,7 @@ class RunVideos(DatasetBase):
     def __init__(self, config: RunVideosConfig) -> None:
         if not config.path:
             raise UsageError("--data run names no run.", hint="For example: --data run:ID (vcorr list runs)")
-        self._run = RunDirectory.open(expand_home(config.path))
+        self._run = RunDirectory.open(folder_of(config.path))
         self._record = self._run.record()
         self._check_mode()
 
@@ -140,7 +140,7 @@ class RunVideos(DatasetBase):
             return
         words = join_words([*words_to_repeat(self._record), "--out", str(self._run.path.parent)])
         raise MissingError(
-            f"Run {self._run.path} does not have the video of clip {clip_id} that it made: its folder "
+            f"Run {self._run.place} does not have the video of clip {clip_id} that it made: its folder "
             f"{video_path(self._run, clip_id).parent.name} was left out or deleted.",
             hint=f"The command that made the run makes what is missing: {words}",
         )

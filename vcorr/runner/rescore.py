@@ -67,18 +67,18 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequ
     if not paths:
         if run.is_copy:
             raise StoreError(
-                f"{run.path} is a small copy of scores, without predictions.",
+                f"{run.place} is a small copy of scores, without predictions.",
                 hint="Score the run that it was copied from, then copy it again: vcorr board collect",
             )
         raise StoreError(
-            f"{run.path} holds no predictions yet.", hint="Finish it first: repeat the command that made it."
+            f"{run.place} holds no predictions yet.", hint="Finish it first: repeat the command that made it."
         )
     _check_served(run, record, paths, variants)
     with replace_together(run.path / "scores") as scores:
         failed = {path.name: error for path in paths if (error := scorer.score(path.name, into=scores))}
         if len(failed) == len(paths):
             raise PluginError(
-                f"No clip of {run.path} could be scored: {next(iter(failed.values()))}.",
+                f"No clip of {run.place} could be scored: {next(iter(failed.values()))}.",
                 hint="Its scores stay as they were.",
             )
     record["fingerprints"]["score"] = fingerprint
@@ -105,8 +105,8 @@ def _check_served(
             wanted = ",".join(dict.fromkeys([*stored, *(v.text for v in variants)]))
             command = join_words([*_drop_variant(record.get("command", [])), "--set", f"variant={wanted}"])
             raise UsageError(
-                f"{run.path} has no predictions of probe {probe!r} for variant {variant.text!r}. They were read under: "
-                f"{', '.join(stored)}.",
+                f"{run.place} has no predictions of probe {probe!r} for variant {variant.text!r}. They were read "
+                f"under: {', '.join(stored)}.",
                 hint=f"Run the model again: {command}",
             )
 
@@ -126,5 +126,5 @@ def _read_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowC
         return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"], record["status"]
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{run.path}/run.json lacks what scoring needs: {error}.", hint="Repeat the command that made the run."
+            f"{run.place}/run.json lacks what scoring needs: {error}.", hint="Repeat the command that made the run."
         ) from error

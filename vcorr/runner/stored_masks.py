@@ -35,7 +35,7 @@ class DamagedMasksError(DamagedFileError):
 
 def masks_path(run: RunDirectory, clip_id: str) -> Path:
     """Returns where a run keeps the masks of a clip."""
-    return run.path / MASKS / (shard_name(clip_id).removesuffix(SUFFIX) + ".npz")
+    return run.folder(MASKS) / (shard_name(clip_id).removesuffix(SUFFIX) + ".npz")
 
 
 def keep_masks(run: RunDirectory, clip_id: str, masks: StoredMasks) -> dict[str, dict[str, str]]:

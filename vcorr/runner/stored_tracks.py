@@ -97,10 +97,10 @@ def read_thresholds(run: RunDirectory) -> StoredThresholds:
     """
     task = (run.record().get("row_context") or {}).get("task")
     if task != TRACKING:
-        raise UsageError(f"{run.path} is no tracking run: its task is {task}.", hint="vcorr track makes such runs.")
+        raise UsageError(f"{run.place} is no tracking run: its task is {task}.", hint="vcorr track makes such runs.")
     candidates = find_candidates(sample_confidence(one.tracks) for one in read_pairs(run))
     if not len(candidates):
-        raise UsageError(f"The tracks of {run.path} have no confidence, so visibility has no threshold.")
+        raise UsageError(f"The tracks of {run.place} have no confidence, so visibility has no threshold.")
     facts: list[HalvingFacts] = []
 
     def read() -> Iterator[ConfidentPairs]:
@@ -122,7 +122,7 @@ def read_pairs(run: RunDirectory) -> Iterator[StoredPairs]:
         StoreError: a file is damaged.
     """
     for path in run.shard_paths("predictions"):
-        tracks = rows_of(read_shard(run.path / "tracks" / path.name, "tracks"))
+        tracks = rows_of(read_shard(run.folder("tracks") / path.name, "tracks"))
         stored = next((row for row in rows_of(read_shard(path, "predictions")) if _is_confident(row)), None)
         if stored is not None and tracks:
             yield pair_rows(stored, tracks[0])

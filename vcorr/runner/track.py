@@ -83,7 +83,7 @@ def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
 
 def video_path(run: RunDirectory, clip_id: str) -> Path:
     """Returns where a run keeps the generated video of a clip."""
-    return run.path / VIDEOS / video_path_name(clip_id)
+    return run.folder(VIDEOS) / video_path_name(clip_id)
 
 
 def is_video_kept(run: RunDirectory, clip_id: str) -> bool:

@@ -199,7 +199,7 @@ class _Worker:
             report = self._compute(clip_id)
         else:
             raise StoreError(
-                f"Clip {clip_id} has no usable predictions in {self._run.path}, and --reuse only computes nothing.",
+                f"Clip {clip_id} has no usable predictions in {self._run.place}, and --reuse only computes nothing.",
                 hint="Leave --reuse out to compute what is missing.",
             )
         self._say_changes()

@@ -27,6 +27,7 @@ from pathlib import Path
 from vcorr.contract.errors import StoreError
 from vcorr.store.atomic_files import cannot_write
 from vcorr.store.json_text import read_json
+from vcorr.store.remote.addresses import place_of
 
 LOCK = ".lock"
 """Name of the lock file inside the folder."""
@@ -205,7 +206,7 @@ def _write_holder(file: int) -> None:
 
 def _is_held(path: Path, holder: Holder | None) -> StoreError:
     return StoreError(
-        f"{path.parent} is being written by {holder or 'another process'}.",
+        f"{place_of(path.parent)} is being written by {holder or 'another process'}.",
         hint="Wait until that process has ended, or stop it; then repeat the command.",
     )
 

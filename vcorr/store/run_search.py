@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vcorr.contract.errors import StoreError
+from vcorr.store.remote import working_copies
+from vcorr.store.remote.addresses import place_of, url_of
 from vcorr.store.rundir import RECORD, RunDirectory, find_runs, is_run
 
 DEFAULT_FOLDER = Path("runs")
@@ -59,6 +61,7 @@ def locate_run(path: Path) -> RunDirectory:
     Raises:
         StoreError: there is no such run, or there are several.
     """
+    working_copies.refresh(path)
     if is_run(path):
         return RunDirectory(path)
     if os.path.lexists(path):
@@ -71,28 +74,34 @@ def _only_run_in(folder: Path) -> RunDirectory:
     if len(inside) == 1:
         return inside[0]
     hint = f"It holds these runs: {_name_some(inside, folder)}." if inside else "Runs are made by: vcorr run"
-    raise StoreError(f"{folder} is not a run: it has no {RECORD}.", hint=hint)
+    raise StoreError(f"{place_of(folder)} is not a run: it has no {RECORD}.", hint=hint)
 
 
 def _run_with_id(path: Path) -> RunDirectory:
     folder = DEFAULT_FOLDER if path.parent == Path() else path.parent
-    runs = list(find_all_runs(folder, depth=DEPTH)) if os.path.isdir(folder) else []  # long names raise
+    runs = list(find_all_runs(folder, depth=DEPTH)) if _may_hold_runs(folder) else []
     found = _match(runs, path.name)
     if len(found) == 1:
         return found[0]
     is_default = folder == DEFAULT_FOLDER
-    listing = "vcorr list runs" + ("" if is_default else f" --results {shlex.quote(str(folder))}")
+    listing = "vcorr list runs" + ("" if is_default else f" --results {shlex.quote(place_of(folder))}")
     if found:
         raise StoreError(
-            f"{path} names several runs in {folder}: {_name_some(found, folder)}.",
+            f"{place_of(path)} names several runs in {place_of(folder)}: {_name_some(found, folder)}.",
             hint=f"Write more of the id, or the folder of the run. To tell them apart: {listing}",
         )
     if runs:
         raise StoreError(
-            f"{path} is not a run: it has no {RECORD}, and no run id in {folder} begins with {path.name!r}.",
+            f"{place_of(path)} is not a run: it has no {RECORD}, and no run id in {place_of(folder)} begins with "
+            f"{path.name!r}.",
             hint=f"The runs there: {listing}",
         )
-    raise StoreError(f"{path} is not a run: it has no {RECORD}.", hint="Runs are made by: vcorr run")
+    raise StoreError(f"{place_of(path)} is not a run: it has no {RECORD}.", hint="Runs are made by: vcorr run")
+
+
+def _may_hold_runs(folder: Path) -> bool:
+    """Returns whether runs can be looked for in a folder: it exists (a name that is too long raises), or is a URL."""
+    return url_of(folder) is not None or os.path.isdir(folder)
 
 
 def _match(runs: Sequence[RunDirectory], name: str) -> Sequence[RunDirectory]:

@@ -22,18 +22,19 @@ from vcorr.store.lock import hold_lock
 from vcorr.store.record import DamagedRecordError, read_record
 from vcorr.store.record_form import Status
 from vcorr.store.remedies import without_record
+from vcorr.store.remote import working_copies
+from vcorr.store.remote.addresses import place_of
+from vcorr.store.run_names import PACKED, RECORD, TABLES
 from vcorr.store.schema import TableName, schema
 from vcorr.store.upgrades import RECORD_VERSION
-
-RECORD = "run.json"
-PACKED = "scores.arrow"
-"""The scores of all clips in one file, in a run that was made smaller to be shared (`vcorr board collect`)."""
-TABLES: tuple[TableName, ...] = ("predictions", "tracks", "scores")
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run on disk. `path` ends in the run id, a prefix of the fingerprint of its predictions."""
+    """One run on disk. `path` ends in the run id, a prefix of the fingerprint of its predictions.
+
+    For results behind a URL, `path` is the working copy of the run (`vcorr.store.remote`).
+    """
 
     path: Path
 
@@ -47,6 +48,11 @@ class RunDirectory:
         """The name of the directory."""
         return self.path.name
 
+    @property
+    def place(self) -> str:
+        """What users call the directory: its path or its URL."""
+        return place_of(self.path)
+
     @classmethod
     def create(cls, out: Path, fingerprint: str, *, beside: bool = False) -> RunDirectory:
         """Opens the run with this fingerprint below `out`, and creates it if it does not exist.
@@ -59,9 +65,11 @@ class RunDirectory:
         Raises:
             StoreError: `out` is itself a run, is not UTF-8 text, cannot be written, or holds another run with this id.
         """
+        working_copies.refresh(out)
         if is_run(out):
             raise StoreError(
-                f"{out} is itself a run, not a folder of runs.", hint=f"Use --out {out.parent} (the folder above it)."
+                f"{place_of(out)} is itself a run, not a folder of runs.",
+                hint=f"Use --out {place_of(out.parent)} (the folder above it).",
             )
         path = out / fingerprint[:LENGTH]
         if not is_unicode(str(path)):
@@ -71,6 +79,7 @@ class RunDirectory:
             )
         try:
             run = cls(_make_beside(path) if beside else path)
+            working_copies.refresh(run.path)
             for table in TABLES:
                 (run.path / table).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -82,17 +91,26 @@ class RunDirectory:
     def write_lock(self) -> Iterator[None]:
         """Holds the lock of the directory during the block, and removes temporary files of killed writers.
 
-        Everything that writes into a run does so inside this block; reading needs no lock.
+        Everything that writes into a run does so inside this block; reading needs no lock. Behind a URL, the block
+        begins with all that the store holds, and what is new is uploaded at its end.
 
         Raises:
             NotWritableError: this process may not write in the directory.
             StoreError: another process is writing the run, or the directory cannot be written.
         """
-        with hold_lock(self.path):
+        with hold_lock(self.path), working_copies.hold(self.path):
             inside = [path for path in self.path.iterdir() if path.is_dir() and not path.name.startswith(".")]
             for folder in (self.path, *inside):
                 remove_temporaries(folder)
             yield
+
+    def upload(self) -> None:
+        """Uploads what is new, inside `write_lock`; nothing for a run without a URL.
+
+        Raises:
+            StoreError: the store cannot be written. Everything stays in the directory.
+        """
+        working_copies.upload(self.path)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -152,7 +170,7 @@ class RunDirectory:
         except DamagedRecordError as error:
             stamps = (shards.read_stamp(path) for path in self.shard_paths("scores"))
             facts = next((stamp.facts for stamp in stamps if stamp and stamp.facts), {})
-            raise DamagedRecordError(error.message, hint=error.hint + without_record(self.path, facts)) from error
+            raise DamagedRecordError(error.message, hint=error.hint + without_record(self.place, facts)) from error
 
     def write_record(self, values: dict[str, Any], status: Status) -> None:
         """Writes run.json atomically, with the given status and the current time."""
@@ -182,11 +200,20 @@ class RunDirectory:
 
     def shard(self, table: TableName, clip_id: str) -> Path:
         """Returns the path of a clip's shard."""
-        return self.path / table / shards.shard_name(clip_id)
+        return self.folder(table) / shards.shard_name(clip_id)
 
     def shard_paths(self, table: TableName) -> list[Path]:
         """Returns the files of a table, sorted by name, without hidden ones such as macOS adds to copies."""
-        return list_shards(self.path / table)
+        return list_shards(self.folder(table))
+
+    def folder(self, name: str) -> Path:
+        """Returns the path of a folder of the run. Behind a URL, its files are downloaded first.
+
+        Raises:
+            StoreError: they cannot be downloaded.
+        """
+        working_copies.fetch(self.path, name)
+        return self.path / name
 
     def holds(self, table: TableName, name: str, fingerprint: str) -> bool:
         """Returns whether a shard with this file name exists, is undamaged and has this fingerprint.
@@ -267,10 +294,13 @@ def find_runs(folder: Path) -> list[RunDirectory]:
 
     A run whose record was lost is among them: reading its record says what to do.
     """
+    working_copies.refresh(folder)
     if is_run(folder):
         return [RunDirectory(folder)]
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [RunDirectory(path) for path in inside if path.is_dir() and not path.name.startswith(".") and is_run(path)]
+    folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+    working_copies.refresh_each(folders)
+    return [RunDirectory(path) for path in folders if is_run(path)]
 
 
 def _make_beside(path: Path) -> Path:
@@ -283,3 +313,6 @@ def _make_beside(path: Path) -> Path:
             found.mkdir()
             return found
         number += 1
+
+
+__all__ = ["PACKED", "RECORD", "TABLES", "RunDirectory", "find_runs", "is_run", "list_shards"]

@@ -85,7 +85,7 @@ def read_observed(run: RunDirectory) -> Observed:
     resolved, context, spec = (record.get(name) for name in ("resolved", "row_context", "spec"))
     if not (isinstance(resolved, dict) and isinstance(context, dict) and isinstance(spec, dict)):
         raise StoreError(
-            f"{run.path}/run.json does not say what was run.", hint="Repeat the command that made the run."
+            f"{run.place}/run.json does not say what was run.", hint="Repeat the command that made the run."
         )
     if context.get("mode") != Renoise.name:
         raise UsageError(

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vcorr.contract.errors import StoreError
+from vcorr.contract.errors import StoreError, UsageError
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.store.atomic_files import replace_folder, write_text
+from vcorr.store.remote.addresses import url_of
 from vcorr.tracking.own_video import write_point_overlay
 from vcorr.tracking.tracked_points import TrackedPoints
 
@@ -25,9 +26,15 @@ def choose_folder(out: Path | None, video: Path, under: str = "tracks") -> Path:
     under: the folder of new ones.
 
     Raises:
+        UsageError: `out` stands for a URL.
         StoreError: `out` exists and is not an empty folder.
     """
     if out is not None:
+        if (url := url_of(out)) is not None:
+            raise UsageError(
+                f"--out {url} is a URL, and files of a video of your own are written to a folder of this machine.",
+                hint="Name a folder. Results of runs can have a URL: vcorr run --out s3://bucket/runs",
+            )
         _check_free(out)
         return out
     number, folder = 1, Path(under, video.stem)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import FOLDER, RESULTS
 from vcorr.cli.views.terminal import say
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ def board() -> None:
 @board.command(short_help="Make the pages from the runs in a folder.")
 @click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=RESULTS,
     multiple=True,
     default=("runs",),
     show_default=True,
-    help="Folder of runs; repeatable.",
+    help="Folder of runs, or its URL; repeatable.",
 )
 @click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="Folder of pages.")
 def build(results: tuple[Path, ...], out: Path) -> int:
@@ -60,10 +60,10 @@ def build_board(results: Sequence[Path], out: Path) -> tuple[Path, list[Unreadab
 @board.command(short_help="Copy the scores of runs in a small form.")
 @click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=RESULTS,
     default=Path("runs"),
     show_default=True,
-    help="Folder of runs, or of such folders.",
+    help="Folder of runs, or of such folders, or its URL.",
 )
 @click.option("--out", type=FOLDER, required=True, help="Folder of copies.")
 @click.option("--metrics", default="", metavar="NAME[,NAME]", help="More columns to keep than the boards show.")

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from vcorr.cli.commands import run_flags
+from vcorr.cli.folder_type import RESULTS
 from vcorr.cli.views.terminal import print_json
 
 
 @click.command(short_help="Compare two runs on the clips they have in common.")
-@click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
-@click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
+@click.argument("run_a", metavar="RUN_A", type=RESULTS)
+@click.argument("run_b", metavar="RUN_B", type=RESULTS)
 @click.option("--metric", metavar="M[,M]", help="Metrics to compare, or patterns.  [default: all but strata]")
 @click.option("--probe", metavar="P", help="Probe of both runs, or A:B.  [default: all that both have]")
 @click.option("--site-a", "sites_a", multiple=True, metavar="LAYER:STEP[:HEAD]", help="Site of RUN_A; repeatable.")

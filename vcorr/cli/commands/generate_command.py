@@ -10,10 +10,11 @@ import click
 
 from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.run_command import execute_shown, plan_run, say_plan
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import RESULTS
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import NUMBER
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
+from vcorr.store.remote.addresses import place_of
 
 if TYPE_CHECKING:
     from vcorr.runner.coordinator import Outcome
@@ -34,7 +35,7 @@ _OF_GUIDANCE = {"layers": "guidance.layers", "scale": "guidance.scale", "guidanc
 @click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="First frame, for models that need one.")
 @click.option("--guidance", metavar="NAME", help="What steers sampling; see: vcorr list guidances.  [default: none]")
 @click.option("--layers", metavar="L[,L]|card|auto", help="Layers of the guidance; auto: the best of the run --from.")
-@click.option("--from", "from_run", type=FOLDER, metavar="RUN", help="Run whose best layers the guidance takes.")
+@click.option("--from", "from_run", type=RESULTS, metavar="RUN", help="Run whose best layers the guidance takes.")
 @click.option("--scale", type=NUMBER, metavar="S", help="Scale of the guidance.")
 @click.option("--guidance-steps", metavar="A-B|all", help="Steps at which the guidance acts.")
 @run_flags.CFG
@@ -80,7 +81,7 @@ def generate(
     """
     given = {name: flags[name] for name in _FLAGS}
     given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "task": "generation"}
-    given["from_run"] = None if given["from_run"] is None else str(given["from_run"])
+    given["from_run"] = None if given["from_run"] is None else place_of(given["from_run"])
     _check_prompt(given)
     more = [f"{key}={flags[name]}" for name, key in _OF_GUIDANCE.items() if flags[name] is not None]
     if image is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vcorr.cli.commands import run_flags
+from vcorr.cli.folder_type import RESULTS
 from vcorr.cli.hints import KindChoice, ShowKind
 from vcorr.cli.views.terminal import console, print_json, say
 from vcorr.contract.errors import UsageError
@@ -24,10 +25,10 @@ SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, EXECUTORS, CONFIGS)), RUN
 @click.argument("kind", required=False, metavar="[KIND]", type=KindChoice(LISTED))
 @click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=RESULTS,
     default=Path("runs"),
     show_default=True,
-    help="Of runs: their folder, or a folder of such folders.",
+    help="Of runs: their folder, or a folder of such folders, or its URL.",
 )
 @run_flags.FACTS_AS_JSON
 def list_(kind: str | None, results: Path, as_json: bool) -> None:
@@ -70,6 +71,7 @@ def _count_runs(folder: Path) -> int:
 def _list_runs(folder: Path, as_json: bool) -> None:
     from vcorr.analysis.run_list import list_runs
     from vcorr.cli.views import listing_view
+    from vcorr.store.remote.addresses import place_of
 
     rows = list_runs(folder)
     if as_json:
@@ -77,7 +79,7 @@ def _list_runs(folder: Path, as_json: bool) -> None:
     elif rows:
         console().print(listing_view.runs_table(folder, rows))
     else:
-        say(f"No runs in {folder}. Another folder: vcorr list runs --results DIR")
+        say(f"No runs in {place_of(folder)}. Another folder: vcorr list runs --results DIR")
 
 
 @click.command(short_help=f"Show everything known about a {', '.join(SHOWN[:-1])} or {SHOWN[-1]}.")
@@ -94,8 +96,8 @@ def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
 
     KIND is model, probe, metric, dataset, tracker, guidance, executor, config or run.
 
-    For a run, NAME is its folder, or its id or the beginning of it (vcorr list runs). The command then shows the run's
-    settings and best sites, how stable their ranking is, and scores by strata.
+    For a run, NAME is its folder or URL, or its id or the beginning of it (vcorr list runs). The command then shows the
+    run's settings and best sites, how stable their ranking is, and scores by strata.
 
     \b
     For example:
@@ -105,7 +107,7 @@ def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
     from vcorr.cli.views import listing_view
 
     if kind == RUN:
-        _show_run(Path(name), metric, as_json)
+        _show_run(name, metric, as_json)
         return
     if metric is not None:
         raise UsageError("--metric belongs to a run.", hint="For example: vcorr show run RUN --metric pck_8")
@@ -120,13 +122,14 @@ def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
             console().print(listing_view.options_table(kind, options))
 
 
-def _show_run(path: Path, metric: str | None, as_json: bool) -> None:
+def _show_run(name: str, metric: str | None, as_json: bool) -> None:
     from vcorr.analysis.overview import overview
     from vcorr.cli.views import run_view
+    from vcorr.store.remote.addresses import folder_of
     from vcorr.store.rundir import RunDirectory
 
     metrics = [name.strip() for name in (metric or "").split(",") if name.strip()]
-    found = overview(RunDirectory.open(path), metrics)
+    found = overview(RunDirectory.open(folder_of(name)), metrics)
     if as_json:
         print_json(run_view.overview_dict(found))
     else:

@@ -12,7 +12,7 @@ import click
 from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.run_command import carry_out
 from vcorr.cli.commands.site_flags import read_site_flags, refuse_data_flags, site_options
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import RESULTS
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import WHOLE_NUMBER
 from vcorr.contract.errors import EXIT_OK, UsageError
@@ -29,7 +29,9 @@ from vcorr.contract.errors import EXIT_OK, UsageError
 @click.option("--data", metavar="NAME", help="In place of VIDEO, a dataset with masks, to measure on.")
 @run_flags.DATA_ROOT
 @run_flags.LIMIT_CLIPS
-@click.option("--out", type=FOLDER, help="Folder of runs, or for the masks of VIDEO.  [default: runs; propagated/NAME]")
+@click.option(
+    "--out", type=RESULTS, help="Folder of runs, or for the masks of VIDEO.  [default: runs; propagated/NAME]"
+)
 @click.option(
     "--reuse",
     type=click.Choice(["never", "matching", "only"]),

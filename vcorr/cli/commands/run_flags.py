@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import RESULTS
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 
 PROBED_MODEL = click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
@@ -55,7 +55,9 @@ WEIGHTS = click.option(
     "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
 )
 OFFLOAD = click.option("--offload", is_flag=True, help="Keep parts of the model on the CPU while they are not used.")
-OUT_RUNS = click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
+OUT_RUNS = click.option(
+    "--out", type=RESULTS, default=Path("runs"), show_default=True, help="Folder of runs, or its URL, as s3://…"
+)
 REUSE = click.option(
     "--reuse",
     type=click.Choice(["never", "matching", "only"]),

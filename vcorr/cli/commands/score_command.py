@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcorr.cli.commands import run_flags
+from vcorr.cli.folder_type import RESULTS
 from vcorr.cli.views.terminal import print_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _KEYS = ("metrics", "metric", "variant")
 
 
 @click.command(short_help="Score a run's stored predictions again; no model needed.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RESULTS)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="e.g. --set metrics=pck")
 @run_flags.RESULTS_AS_JSON
 def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -> int:
@@ -61,7 +62,7 @@ def _score_again(run: RunDirectory, assignments: Sequence[str]) -> Rescored:
     # without a --set, a run keeps the variants that it was made with
     spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
     _check_keys(assignments)
-    command = ["vcorr", "score", str(run.path), *(word for text in assignments for word in ("--set", text))]
+    command = ["vcorr", "score", run.place, *(word for text in assignments for word in ("--set", text))]
     rescored = rescore(run, installed(), spec, command)
     _say_failures(rescored)
     return rescored
@@ -83,7 +84,7 @@ def _report(run: RunDirectory, clips: int, as_json: list[dict[str, Any]] | None)
         render.rescoring(run, clips, findings, reference.text)
         return
     sites = summarise_each(scores, findings.metrics, lower)
-    facts = {"run": str(run.path), "clips": clips, "reference": reference.to_dict()}
+    facts = {"run": run.place, "clips": clips, "reference": reference.to_dict()}
     as_json.append({**facts, **render.scores_dict(findings, sites)})
 
 

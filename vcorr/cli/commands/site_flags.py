@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from vcorr.cli.commands import run_flags
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import RESULTS
 from vcorr.contract.errors import UsageError
+from vcorr.store.remote.addresses import place_of
 
 SITE_FLAGS = ("model", "tracker", "probe", "layers", "steps", "from_run", "seed", "device", "dtype", "weights")
 """Fields of a run that these flags set."""
@@ -20,7 +21,7 @@ _OPTIONS = (
     click.option("--probe", "-p", metavar="P", help="Probe of the model; see: vcorr list probes."),
     click.option("--layers", metavar="L[,L]", help="Layer, or layers that are averaged.  [default: the card's]"),
     click.option("--steps", metavar="S", help="Step, an index or 'last'."),
-    click.option("--from", "from_run", type=FOLDER, metavar="RUN", help="Run that chose the site."),
+    click.option("--from", "from_run", type=RESULTS, metavar="RUN", help="Run that chose the site."),
     run_flags.SEED,
     run_flags.DEVICE,
     run_flags.DTYPE,
@@ -52,5 +53,5 @@ def read_site_flags(flags: dict[str, Any]) -> dict[str, Any]:
     """Returns the values of the flags as fields of a spec; None where none was given."""
     given = {name: flags[name] for name in SITE_FLAGS}
     if given["from_run"] is not None:
-        given["from_run"] = str(given["from_run"])
+        given["from_run"] = place_of(given["from_run"])
     return given

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from vcorr.cli.commands import run_flags
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import FOLDER, RESULTS
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import NUMBER
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
+from vcorr.store.remote.addresses import place_of
 
 _FLAGS = (
     *("model", "data", "limit", "from_run", "cfg", "num_steps", "tracker"),
@@ -26,7 +27,7 @@ _FLAGS = (
 @click.option("--data", metavar="NAME", help="In its place, a dataset whose prompts are taken.")
 @click.option("--guidances", metavar="G[,G]", help="Guidances, such as cag,cag+scale=2,pag.  [default: all installed]")
 @click.option("--seeds", default="42", show_default=True, metavar="S[,S]", help="Seeds; each makes every video.")
-@click.option("--from", "from_run", type=FOLDER, metavar="RUN", help="Run whose best layers the guidances take.")
+@click.option("--from", "from_run", type=RESULTS, metavar="RUN", help="Run whose best layers the guidances take.")
 @click.option("--layers", metavar="L[,L]|card|auto", help="Layers of all guidances that have layers.")
 @click.option("--scale", type=NUMBER, metavar="S", help="Scale of all guidances that have one.")
 @click.option("--guidance-steps", metavar="A-B|all", help="Steps at which the guidances act.")
@@ -75,7 +76,7 @@ def guidance(
 
     quiet_libraries()
     given: dict[str, Any] = {name: flags[name] for name in _FLAGS} | {"task": "generation"}
-    given["from_run"] = None if given["from_run"] is None else str(given["from_run"])
+    given["from_run"] = None if given["from_run"] is None else place_of(given["from_run"])
     given["data"] = _choose_data(prompts, given["data"])
     shared = {"guidance.layers": layers, "guidance.scale": scale, "guidance.steps": guidance_steps}
     more = [f"{key}={value}" for key, value in shared.items() if value is not None]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from vcorr.cli.commands import run_flags
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import FOLDER, RESULTS
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.cli.views.terminal import print_json, say
 
@@ -18,7 +18,7 @@ _FLAGS = ("model", "data", "seed", "num_steps", "cfg", "tracker", "device", "dty
 @click.command(short_help="Cut attention at chosen sites, and compare with random cuts of the same size.")
 @click.option("--model", "-m", metavar="NAME", help="Model to cut.  [default: the model of the run]")
 @click.option(
-    "--from", "observed", required=True, type=FOLDER, metavar="RUN", help="Run of qk that chooses sites and readers."
+    "--from", "observed", required=True, type=RESULTS, metavar="RUN", help="Run of qk that chooses sites and readers."
 )
 @click.option(
     "--sites",

@@ -13,10 +13,11 @@ from vcorr.cli.commands import run_flags
 from vcorr.cli.commands.run_command import carry_out
 from vcorr.cli.commands.site_flags import refuse_data_flags
 from vcorr.cli.commands.track_video import track_video
-from vcorr.cli.folder_type import FOLDER
+from vcorr.cli.folder_type import RESULTS
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import WHOLE_NUMBER
 from vcorr.contract.errors import UsageError
+from vcorr.store.remote.addresses import place_of
 
 _POINT = re.compile(r"[+-]?[\d.]+,[+-]?[\d.]+(@\d+)?", re.ASCII)
 
@@ -59,14 +60,14 @@ def join_points(words: Sequence[str]) -> list[str]:
 @click.option("--probe", "-p", metavar="P", help="Probe of the model; see: vcorr list probes.")
 @click.option("--layers", metavar="L[,L]", help="Layer, or layers whose costs are averaged.")
 @click.option("--steps", metavar="S", help="Step, an index or 'last'.")
-@click.option("--from", "from_run", type=FOLDER, metavar="RUN", help="Run that chose the site, and the threshold.")
+@click.option("--from", "from_run", type=RESULTS, metavar="RUN", help="Run that chose the site, and the threshold.")
 @click.option("--preset", metavar="P", help="A published setting: difftrack, ditracker or heft.")
 @click.option("--data", metavar="NAME", help="Dataset with tracks.")
 @run_flags.DATA_ROOT
 @click.option("--queries", metavar="first|strided", help="Query mode of the dataset; means --set data.queries=…")
 @run_flags.LIMIT_CLIPS
 @run_flags.SEED
-@click.option("--out", type=FOLDER, help="Folder of runs, or for the tracks of VIDEO.  [default: runs; tracks/VIDEO]")
+@click.option("--out", type=RESULTS, help="Folder of runs, or for the tracks of VIDEO.  [default: runs; tracks/VIDEO]")
 @run_flags.DEVICES
 @run_flags.DTYPE
 @run_flags.WEIGHTS
@@ -109,7 +110,7 @@ def track(
     _refuse_all(given["layers"])
     _refuse_task(assignments)
     if given["from_run"] is not None:
-        given["from_run"] = str(given["from_run"])
+        given["from_run"] = place_of(given["from_run"])
     of_data = {"path": data_root, "queries": queries}
     if video is not None:
         of_runs = {"data": given["data"], "limit": given["limit"], "reuse": None if reuse == "matching" else reuse}

@@ -16,6 +16,7 @@ from vcorr.cli.views.table_width import NARROW_NAMES, Column, Fitted, break_name
 from vcorr.cli.views.terminal import cell, console
 from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.visible_text import escape_line
+from vcorr.store.remote.addresses import folder_of
 
 LISTING_WIDTH = 100
 """Least width in characters at which lists say which plugin an entry is from."""
@@ -83,7 +84,7 @@ _SETTINGS_EXPLAINED = "settings: those in which the runs of one model differ. Mo
 
 
 def _run_cells(folder: Path, row: Mapping[str, Any]) -> dict[str, Text]:
-    place = Path(row["path"]).parent
+    place = folder_of(row["path"]).parent
     mode = row["mode"] if row["task"] == CORRESPONDENCE else row["task"]
     inside = place.relative_to(folder) if place.is_relative_to(folder) else "."
     settings = [_setting_lines(name, value) for name, value in row["settings"].items()]

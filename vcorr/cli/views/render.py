@@ -56,7 +56,7 @@ def outcome(
         out.print(f"… and {len(done.failed) - 5} more failed clips.")
     if videos:
         say(f"Overlays: {videos[0].parent}")
-    say(f"Results: {done.run.path}")
+    say(f"Results: {done.run.place}")
 
 
 def say_cost(cost: Mapping[str, Any]) -> str:
@@ -73,7 +73,7 @@ def rescoring(run: RunDirectory, clips: int, found: Findings, reference: str) ->
     say_unscored(out, found.unscored, clips)
     _say_reference(out, reference)
     out.print(f"{clips} {'clip' if clips == 1 else 'clips'} scored again.")
-    say(f"Results: {run.path}")
+    say(f"Results: {run.place}")
 
 
 def _say_reference(out: Console, reference: str) -> None:

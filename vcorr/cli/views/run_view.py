@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
@@ -136,7 +135,7 @@ def _facts(found: Overview) -> dict[str, Any]:
         "clips": len(facts.clips),
         "failed": list(facts.failed),
         "without tracks": list(facts.untracked),
-        "notes": [*(record.get("notes") or ()), *earlier_scoring_note(Path(facts.path), record)],
+        "notes": [*(record.get("notes") or ()), *earlier_scoring_note(facts.path, record)],
         "started": record.get("started", ""),
         "command": join_words(words_to_repeat(record)),
         "scored by": join_words(words_of_rescoring(record)),

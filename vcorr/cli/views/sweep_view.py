@@ -114,7 +114,7 @@ def _say_failures(results: Sequence[SweepResult]) -> Iterator[Text]:
             count = f"{len(failed)} of {say_count(result.outcome.clips, 'clip')}"
             named = ", ".join(failed[:_CLIPS_NAMED]) + (" …" if len(failed) > _CLIPS_NAMED else "")
             yield cell(f"Failed: {run}: ", style="red") + cell(
-                f"{count} ({named}); the reason is in the error column of {result.outcome.run.path}/scores."
+                f"{count} ({named}); the reason is in the error column of {result.outcome.run.place}/scores."
             )
 
 

@@ -38,7 +38,7 @@ def say_generated(plan: Plan, done: Outcome, found: GeneratedScores, files: Sequ
         say(f"Video: {path}")
     if len(files) > _FILES_SHOWN:
         say(f"… and {len(files) - _FILES_SHOWN} more videos in {files[0].parent}")
-    say(f"Results: {done.run.path}")
+    say(f"Results: {done.run.place}")
 
 
 def _scores_table(found: GeneratedScores, clips: int) -> Any:
