@@ -20,10 +20,9 @@ from vcorr.runner.executors.remote import Package, compute_clips, share_rest
 from vcorr.runner.executors.table import PART, read_options
 from vcorr.runner.plan import Plan
 from vcorr.runner.worker import Report, find_predicted, give_up, work_off_each
+from vcorr.store.run_names import LOGS
 from vcorr.store.rundir import RunDirectory
 
-LOGS = "jobs"
-"""The folder in a run with the logs of its jobs."""
 MOST_FRUITLESS = 2 * TRIES
 """How many jobs are lost one after the other without finishing a clip until their clips are given up."""
 SECONDS_TO_CANCEL = 30.0
@@ -97,7 +96,7 @@ class _Jobs:
             if isinstance(one, Broken):
                 one.raise_again()
             else:
-                yield one.pass_on(self._events)
+                yield one.pass_on(self._events, self._run)
 
     def _try_again(self, package: Package, job: Any, part: _Part) -> Iterator[Report]:
         """Reads what a lost job has finished, and gives the rest to another job."""

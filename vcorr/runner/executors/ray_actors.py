@@ -28,7 +28,7 @@ def work_in_actors(plan: Plan, run: RunDirectory, *, compute: bool, events: Even
         yield from work_off_each(plan, run, plan.selection.clips, compute=False, events=events)
         return
     options: RayOptions = read_options("ray", plan.spec.options.get(PART, {}))
-    yield from share_rest(plan, run, events, _Actors(plan, run, events, options).work_off)
+    yield from share_rest(plan, run, events, _Actors(plan, run, events, options).work_off, may_send=True)
 
 
 def _connect(address: str) -> None:
@@ -128,7 +128,7 @@ class _Actors:
             result.raise_again()
         self._give(actor)
         if isinstance(result, Done):
-            yield result.pass_on(self._events)
+            yield result.pass_on(self._events, self._run)
 
     def _give(self, actor: Any) -> None:
         if self._left:
