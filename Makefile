@@ -80,9 +80,9 @@ faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cas
 lowest: $(LOWEST_STAMP)  ## run the tests of reader, store, options and datasets with the lowest versions of pyproject.toml
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
 
-ray: $(STAMP)  ## install Ray, and lose a node of a cluster of two in the middle of a run
+ray: $(STAMP)  ## install Ray; lose a node of a cluster in the middle of a run, and run on nodes that share no disk
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
-	$(BIN)/python -m pytest tests/runner/ray_cluster.py
+	$(BIN)/python -m pytest tests/runner/ray_cluster.py tests/remote/ray_nodes.py
 
 # Only the lowest versions are installed; everything else, torch above all, comes from .venv, which is searched after it
 $(LOWEST_STAMP): $(STAMP) constraints-lowest.txt
