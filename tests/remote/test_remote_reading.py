@@ -154,15 +154,34 @@ def test_pages_and_other_files_are_not_written_to_a_url(vcorr, runs, bucket, tmp
     assert not list(tmp_path.glob("s3:*"))
 
 
-def test_a_run_command_takes_a_url_and_names_it(vcorr, bucket, machine, monkeypatch) -> None:
-    import sys
-
+def test_a_run_command_takes_a_url_and_names_it(vcorr, bucket, machine) -> None:
     words = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "0", "--limit", "2", "--out", bucket.url)
     ended = vcorr(*words)
     assert ended.code == 0, ended.err
     (run_id,) = {name.partition("/")[0] for name in bucket.list()}
     assert f"Results: {bucket.url}/{run_id}" in ended.out
     assert json.loads(vcorr(*words, "--json").out)["reused"] == 2
+    before = bucket.list()
+    bucket.files.rm_file(bucket.path(f"{run_id}/predictions/slide-1.arrow"))
+    again = json.loads(vcorr(*words, "--json").out)  # planned by the record here, and computed
+    assert (again["status"], again["reused"], again["path"]) == ("complete", 1, f"{bucket.url}/{run_id}")
+    assert {name for name in before if before[name] != bucket.list()[name]} == {f"{run_id}/{RECORD}"}
+
+
+def test_a_sweep_takes_a_url_and_its_board(vcorr, bucket, machine, tmp_path) -> None:
+    (tmp_path / "sweep.yaml").write_text("model: sliding-model\nprobe: qk\nlimit: 2\nmatrix:\n  steps: ['0', '9']\n")
+    ended = vcorr("sweep", "sweep.yaml", "--out", bucket.url, "--board", "site")
+    assert ended.code == 0, ended.err
+    assert f"Results: {bucket.url}" in ended.out
+    assert len({name.partition("/")[0] for name in bucket.list()}) == 2
+    assert len([name for name in bucket.list() if "/scores/" in name]) == 4
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_a_missing_package_ends_a_command_before_it_begins(vcorr, bucket, machine, monkeypatch) -> None:
+    import sys
+
+    words = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "0", "--limit", "2", "--out", bucket.url)
     from fsspec.registry import _registry
 
     monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed

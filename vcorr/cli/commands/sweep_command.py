@@ -16,6 +16,7 @@ from vcorr.cli.commands.board_command import build_board
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, VcorrError
+from vcorr.store.remote.addresses import place_of
 
 if TYPE_CHECKING:
     from vcorr.runner.events import Events
@@ -142,7 +143,7 @@ def _execute(planned: list[PlannedRun], watch: _Watch, out: Path, reuse: str) ->
     results: list[SweepResult] = []
     total = len(planned)
     made = SweepExecution(out, watch.begin, Reuse(reuse), ["vcorr", *sys.argv[1:]])
-    with say_kept(lambda: f"{len(results)} of {total} runs have ended; their results are kept in {out}."):
+    with say_kept(lambda: f"{len(results)} of {total} runs have ended; their results are kept in {place_of(out)}."):
         try:
             for result in made.run_each(planned):
                 watch.end(result)

@@ -16,6 +16,7 @@ from vcorr.cli.views.terminal import DASH, cell, console, duration, say, size
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.contract.visible_text import escape
+from vcorr.store.remote.addresses import place_of
 
 if TYPE_CHECKING:
     from vcorr.sweeps.expansion import SweepRun
@@ -54,7 +55,7 @@ def say_results(results: Sequence[SweepResult], out: Path, board: Path | None, s
     columns = [c for c in _COLUMNS if c.name not in usual or any(_says(row, c.name, usual[c.name]) for row in cells)]
     title = f"Best sites by {metric}" if metric else "Best sites"
     to.print(fit_table(to, title, columns, [[row[column.name] for column in columns] for row in cells]))
-    to.print(cell(f"{_EXPLAINED} {out / 'FOLDER'}", style="dim"), soft_wrap=True)
+    to.print(cell(f"{_EXPLAINED} {place_of(out)}/FOLDER", style="dim"), soft_wrap=True)
     warning = warn_random([best.summary for result in results for best in _best(result)])
     if warning.plain:
         to.print(warning)
@@ -62,7 +63,7 @@ def say_results(results: Sequence[SweepResult], out: Path, board: Path | None, s
         to.print(line, soft_wrap=True)
     whole = sum(result.is_whole for result in results)
     to.print(f"{whole} of {say_count(len(results), 'run')} complete in {duration(seconds)}.")
-    say(f"Results: {out}")
+    say(f"Results: {place_of(out)}")
     if board is not None:
         say(f"Board: {board}")
 
@@ -127,7 +128,7 @@ def results_dict(
     """Returns what `vcorr sweep --json` prints."""
     return {
         "sweep": str(file),
-        "out": str(out),
+        "out": place_of(out),
         "board": None if board is None else str(board),
         "seconds": round(seconds, 3),
         "failed": [result.run.number for result in results if not result.is_whole],
@@ -243,7 +244,7 @@ def estimate_dict(found: SweepEstimate, file: Path, out: Path) -> dict[str, Any]
         "forward_passes": _total_dict(found.passes),
         "memory_bytes": None if found.memory_bytes is None else round(found.memory_bytes),
     }
-    return {"sweep": str(file), "out": str(out), "runs": runs, "total": totals}
+    return {"sweep": str(file), "out": place_of(out), "runs": runs, "total": totals}
 
 
 def _total_dict(total: Total) -> dict[str, Any]:
