@@ -136,6 +136,14 @@ def test_a_board_is_built_from_a_url(vcorr, runs, bucket, tmp_path) -> None:
     assert [path.read_bytes() for path in tables[0]] == [path.read_bytes() for path in tables[1]]
 
 
+def test_a_run_is_named_by_the_url_and_the_beginning_of_its_id(vcorr, runs, bucket) -> None:
+    assert package.load(f"{bucket.url}/{runs[1][:6]}").run_id == runs[1]
+    assert package.load(f"s3://{bucket.name}/{runs[1]}").run_id == runs[1], "also below the folder"
+    ended = vcorr("show", "run", f"{bucket.url}/x{runs[1]}")
+    assert (ended.code, f"no run id in {bucket.url} begins with" in ended.err) == (2, True)
+    assert f"vcorr list runs --results {bucket.url}" in ended.err
+
+
 def test_what_is_no_run_is_said_with_the_url(vcorr, runs, bucket) -> None:
     ended = vcorr("show", "run", bucket.url)
     assert (ended.code, f"{bucket.url} is not a run" in ended.err) == (2, True)
