@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import threading
+import tomllib
 
 import pytest
+from support.pages import ROOT
 from support.processes import PATIENCE
 
 from vcorr.cli.stopping import stop_in_order
@@ -70,3 +72,26 @@ def test_another_thread_runs_the_block_as_it_is() -> None:
     thread.start()
     thread.join()
     assert done == [True]
+
+
+INTERRUPTED_IMPORT = """
+import sys
+from vcorr.__main__ import main
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+main()
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_is_one_line(start_program) -> None:
+    process = start_program([sys.executable, "-c", INTERRUPTED_IMPORT])
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
+
+
+def test_the_script_begins_where_an_interrupt_is_heard() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"vcorr": "vcorr.__main__:main"}

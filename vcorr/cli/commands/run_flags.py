@@ -14,7 +14,9 @@ from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 
 PROBED_MODEL = click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
 PROBES = click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
-DATA = click.option("--data", metavar="NAME", help="Dataset.  [default: the model's own]")
+DATA = click.option(
+    "--data", metavar="NAME", help="Dataset (vcorr list datasets) or video file.  [default: the model's own]"
+)
 PROMPT = click.option("--prompt", metavar="TEXT", help="Generate from this one prompt.")
 MODE = click.option(
     "--mode", metavar="renoise|generate|invert", help="What the model does with a clip; see docs/protocol.md."
