@@ -13,7 +13,7 @@ from torch import nn
 from tests.support.small_models import load_small
 from vcorr import Clip, RunSettings
 from vcorr.capture.recorder import Recorder
-from vcorr.diffusion.kept_inputs import MOST_PROMPTS, KeptInputs
+from vcorr.diffusion.kept_inputs import MOST_PROMPTS, KeptInputs, content_of
 from vcorr.diffusion.options import tile_autoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # libraries on their own versions, once per model
@@ -268,3 +268,13 @@ def test_the_pipeline_is_left_as_it_was(own):
     with pytest.raises(KeyError), kept.keeping_prompts(pipe, ()):
         raise KeyError
     assert vars(pipe) == before
+
+
+def test_the_content_of_a_video_is_its_pixels_and_their_shape() -> None:
+    video = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+    wide = np.repeat(video, 2, axis=2)
+    assert content_of(wide[:, :, ::2]) == content_of(video)  # memory in another order
+    changed = video.copy()
+    changed[1, 3, 5, 2] += 1
+    others = [changed, video.reshape(4, 2, 6, 3), video[:1], video[:, :, :, ::-1]]
+    assert len({content_of(one) for one in [video, *others]}) == 5

@@ -108,6 +108,9 @@ def test_noise_depends_on_seed_clip_and_shape_alone():
     assert torch.equal(noise, clip_noise((1, 4, 3, 8, 8), 42, "clip-1"))
     assert not torch.equal(noise, clip_noise((1, 4, 3, 8, 8), 43, "clip-1"))
     assert not torch.equal(noise, clip_noise((1, 4, 3, 8, 8), 42, "clip-2"))
+    same = clip_noise((1, 4, 3, 8, 8), 42, "clip-1")
+    clip_noise((1, 4, 3, 8, 8), 42, "clip-1").zero_()
+    assert torch.equal(clip_noise((1, 4, 3, 8, 8), 42, "clip-1"), same)
     assert noise.dtype == torch.float32
     assert abs(noise.mean()) < 0.1
     assert abs(noise.std() - 1) < 0.1

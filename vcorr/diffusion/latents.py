@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,13 @@ def clip_noise(shape: Sequence[int], seed: int, clip_id: str) -> Tensor:
 
     It depends only on the seed, the clip's id and the shape: not on the steps, other clips, the device or the dtype.
     """
-    generator = torch.Generator("cpu").manual_seed(stable_seed(seed, clip_id))
-    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
+    return _draw(tuple(shape), stable_seed(seed, clip_id)).clone()
+
+
+@lru_cache(maxsize=1)
+def _draw(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Draws noise; the last one is kept, because all chunks of a tracker's clip have the same."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
 
 
 def prompt_noise(shape: Sequence[int], prompt: str, part: str = "prompt") -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,10 @@ def _line_of(seed: int) -> str:
     return _seed_name(seed) if seed >= 0 else SEED_NAMES[1]
 
 
-def _colour() -> Any:
+def _colour(names: Sequence[str] = SEED_NAMES) -> Any:
     import altair as alt
 
-    scale = alt.Scale(domain=SEED_NAMES, range=SEED_COLOURS)
+    scale = alt.Scale(domain=list(names), range=SEED_COLOURS[: len(names)])
     return alt.Color("seed:N", title=None, scale=scale)
 
 
@@ -133,13 +134,16 @@ def _heat_map(rows: Sequence[Record], x: str, title: str, by: str | None, *, wid
     import altair as alt
 
     row = {"row": alt.Row(f"{by}:N", title=None, sort=["qk"])} if by else {}
+    most = max(
+        [0.1, *(math.ceil(10 * record["skill"]) / 10 for record in rows)]
+    )  # layers differ little at a scale to 1
     return (
         alt.Chart({"values": list(rows)})
         .mark_rect()
         .encode(
             x=alt.X(x, title=title, sort=alt.SortField("order")),
             y=alt.Y("layer:O", title="layer"),
-            color=alt.Color("skill:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1], clamp=True), title="skill"),
+            color=alt.Color("skill:Q", scale=alt.Scale(scheme="viridis", domain=[0, most], clamp=True), title="skill"),
             column=alt.Column("seed:N", title=None),
             **row,
         )
@@ -165,7 +169,7 @@ def draw_steps(places: Places) -> Any:
         .encode(
             x=alt.X("noise:Q", title="noise level", sort="descending", scale=alt.Scale(domain=[0, 1])),
             y=alt.Y("skill:Q", title="skill of the best layer", scale=alt.Scale(domain=[0, 1])),
-            color=_colour(),
+            color=_colour(SEED_NAMES[:-1]),  # a baseline has no steps
             column=alt.Column("place:N", title=None, sort=list(places)),
         )
         .properties(width=210, height=180)
