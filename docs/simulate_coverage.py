@@ -172,12 +172,14 @@ class Sites:
 
 
 def store_sites(run: Path, path: Path = SITES_FILE) -> None:
-    """Stores the scores of all sites of a run over its clips with moving points, float32."""
+    """Stores the scores of all sites of `qk` in a run over its clips with moving points, float32."""
+    import pyarrow.compute as pc
+
     from vcorr.stats.series import series
     from vcorr.store.rundir import RunDirectory
 
-    tables = RunDirectory(run).read("scores")
-    (moving,), (points,) = (series(tables, metric=name) for name in (SITES_METRIC, "pck_8"))
+    scores = RunDirectory(run).read("scores").filter(pc.field("probe") == "qk")
+    (moving,), (points,) = (series(scores, metric=name) for name in (SITES_METRIC, "pck_8"))
     bounds = {"floor": moving.floor[:, 0], "ceiling": moving.ceiling[:, 0], "still": points.floor[:, 0]}
     arrays = {"score": moving.score, **bounds}
     used = np.isfinite(moving.score).all(axis=1)
