@@ -19,7 +19,7 @@ from vcorr.data.video.browser_videos import enlarge
 from vcorr.metrics.motion_guard import GUARD, say_better
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.runner.track import is_video_kept, read_video
-from vcorr.stats.sign_flips import SIGNIFICANT, smallest_p
+from vcorr.stats.sign_flips import SIGNIFICANT, show_p, smallest_p
 from vcorr.store.atomic_files import atomic_file, make_folder, write_text
 from vcorr.studies.guidance_rows import CONTROLS, GuidanceRow
 from vcorr.studies.guidance_study import ArmRuns, GuidanceStudy
@@ -153,7 +153,7 @@ def _cells(row: GuidanceRow) -> Iterator[str]:
     kind = ("better" if row.improves else "worse") if row.is_significant and row.metric != GUARD else ""
     yield f'<span class="{kind}">{show(row.difference, signed=True)}</span>'
     yield show_interval(row)
-    yield "–" if math.isnan(row.p_holm) else f"{row.p_holm:.3f}"
+    yield _text(show_p(row.p_holm))
     yield str(row.prompts)
     ratio = row.seconds / row.control_seconds if row.control_seconds else math.nan
     yield "–" if math.isnan(ratio) else f"{ratio:.2f}x"

@@ -31,7 +31,7 @@ def make_study(*rows: GuidanceRow) -> GuidanceStudy:
 def test_the_block_has_every_difference_from_none_and_says_what_it_means() -> None:
     common = {"guidance": "cag", "control": "none", "layers": "7", "value": 0.5, "prompts": 8}
     better = GuidanceRow(metric="track_survival", difference=0.1, low=0.05, high=0.15, p=0.01, p_holm=0.02, **common)
-    still = GuidanceRow(metric="dynamic_degree", difference=-3.0, low=-4, high=-2, p=0.01, p_holm=0.02, **common)
+    still = GuidanceRow(metric="dynamic_degree", difference=-3.0, low=-4, high=-2, p=1e-5, p_holm=1e-5, **common)
     chance = GuidanceRow(metric="flicker", better="lower", difference=-0.01, p=0.5, p_holm=0.5, **common)
     other = GuidanceRow(metric="flicker", guidance="cag", control="more-steps", difference=9.0)
     block = make_block(make_study(better, still, chance, other))
@@ -39,6 +39,7 @@ def test_the_block_has_every_difference_from_none_and_says_what_it_means() -> No
     assert "| `flicker` | `cag` | 7 | 0.5 | -0.01 | – | 0.500 |" in block
     assert "+9" not in block
     assert "- `cag`: better: track_survival; it moves less." in block
+    assert "| -3 | -4 … -2 | < 0.001 |" in block.replace("**", "")
     assert "8 captions of `sprites`, seed 42, 20 steps" in block
 
 

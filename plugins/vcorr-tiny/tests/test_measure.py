@@ -7,11 +7,14 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 from vcorr_tiny import accelerated, knockouts, measure, measurements, traits
 from vcorr_tiny.command_runs import Command, Work
 from vcorr_tiny.measurements import Kept
 from vcorr_tiny.task_pool import Task
+from vcorr_tiny.training.sheets import LINE, MARGIN
 
 from vcorr import StoreError, UsageError
 from vcorr.board import collecting
@@ -20,6 +23,7 @@ from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
 from vcorr.studies.accelerator_rows import TABLE, AcceleratorRow
+from vcorr.studies.guidance_page import write_png
 from vcorr.studies.knockout_agreements import AgreementRow, read_agreements, write_agreements
 from vcorr.studies.knockout_sites import CutSite
 
@@ -253,15 +257,18 @@ def test_the_page_of_knockouts_is_made_of_what_the_studies_wrote(tmp_path) -> No
     for name in knockouts.STUDIES:
         blocks = {f"knockout-{name}": f"About {name}."}
         bars = [{"layer": 1, "panel": panel, "value": 0.5, "low": None, "high": None} for panel in knockouts.PANELS]
-        page = {"blocks": blocks, "bars": bars}
+        page = {"blocks": blocks, "bars": bars, "chosen": "4,8"}
         (out / knockouts.PAGE.format(name)).write_text(json.dumps(page))
         write_agreements(out / knockouts.AGREEMENT.format(name), [AgreementRow(study=name, model="tiny", weights="w")])
-    (out / knockouts.STRIPS_FILE).write_bytes(b"strips")
+    strips = np.full((3, 12, 30, 3), 255, np.uint8)
+    strips[:, :8] = np.array([40, 90, 140], np.uint8)[:, None, None, None]
+    write_png(out / knockouts.STRIPS_FILE, strips.reshape(-1, 30, 3))
     knockouts.write_tables(Work(out, 1), docs)
     text = (docs / "knockouts.md").read_text()
     assert all(f"About {name}." in text for name in knockouts.STUDIES)
     assert (docs / "images" / "knockouts.png").stat().st_size > 2000
-    assert (docs / "images" / "knockout-videos.png").read_bytes() == b"strips"
+    with Image.open(docs / "images" / "knockout-videos.png") as shown:
+        assert shown.size == (30, 3 * (8 + LINE + MARGIN)), "a line of text above each strip"
     (row,) = read_agreements(tmp_path / "leaderboards" / "results" / "knockout-agreement.arrow")
     assert row.study == "layers"
     (out / knockouts.PAGE.format("videos")).unlink()

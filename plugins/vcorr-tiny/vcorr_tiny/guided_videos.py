@@ -24,13 +24,14 @@ from vcorr.runner.events import Events, Silent
 from vcorr.runner.plan import Plan
 from vcorr.runner.spec import NO_GUIDANCE, RunSpec, build_spec
 from vcorr.runner.track import read_video
+from vcorr.stats.sign_flips import show_p
 from vcorr.studies.guidance_arms import Arm, parse_arms
 from vcorr.studies.guidance_page import make_strip, show, show_interval, summarise_study, write_page, write_png
 from vcorr.studies.guidance_rows import TABLE, GuidanceRow
 from vcorr.studies.guidance_study import ROWS, ArmRuns, GuidanceQuestion, GuidanceStudy, run_guidance_study
 from vcorr.studies.study_runs import RECORD, RUNS
 from vcorr_tiny.command_runs import Call, Command, Work, end, read_count
-from vcorr_tiny.measurements import Kept, Measurement, copy_picture
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.rigid_layers import RigidLayers
 from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.task_pool import Task
@@ -120,8 +121,12 @@ def make_block(found: GuidanceStudy) -> str:
     facts = found.facts
     rows = [row for row in found.rows if row.control == NO_GUIDANCE]
     asked = f"{facts['clips']} captions of `{facts['dataset']}`, seed {facts['seeds'][0]}, {facts['num_steps']} steps"
+    intro = (
+        f"{asked}, strength of classifier-free guidance {facts['cfg']:g}. Differences from `none`. Bold: p is under "
+        "0.05, corrected by Holm over the guidances of a score."
+    )
     lines = [
-        f"{asked}, strength of classifier-free guidance {facts['cfg']:g}. Differences from `none`:",
+        intro,
         "",
         "| score | guidance | layers | mean | difference | 95 % interval | p |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
@@ -133,11 +138,10 @@ def make_block(found: GuidanceStudy) -> str:
 
 
 def _line(row: GuidanceRow) -> str:
-    p = "–" if math.isnan(row.p_holm) else f"{row.p_holm:.3f}"
     difference = show(row.difference, signed=True)
     bold = f"**{difference}**" if row.is_significant else difference
-    cells = (f"`{row.metric}`", f"`{row.guidance}`", row.layers or "–", show(row.value), bold, show_interval(row), p)
-    return f"| {' | '.join(cells)} |"
+    names = (f"`{row.metric}`", f"`{row.guidance}`", row.layers or "–")
+    return f"| {' | '.join((*names, show(row.value), bold, show_interval(row), show_p(row.p_holm)))} |"
 
 
 def draw(found: GuidanceStudy, path: Path) -> None:
@@ -152,12 +156,25 @@ def draw(found: GuidanceStudy, path: Path) -> None:
     write_png(path, np.concatenate(parts[:-2]))
 
 
+def list_titles(found: GuidanceStudy) -> list[str]:
+    """Returns the titles of the strips that `draw` draws: each arm with its layers, for each prompt."""
+    return [_title(one) for one in found.arms] * min(PROMPTS_DRAWN, int(found.facts["clips"]))
+
+
+def _title(one: ArmRuns) -> str:
+    word = "layers" if "," in one.layers else "layer"
+    return f"{one.arm.label}, {word} {one.layers}" if one.layers else one.arm.label
+
+
 def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
     """Makes the block of docs/guidance.md, and writes it and its picture."""
-    blocks = {BLOCK: make_block(read_study(work.out))}
+    found = read_study(work.out)
+    blocks = {BLOCK: make_block(found)}
     if docs:
         write_blocks(docs / "guidance.md", blocks)
-        copy_picture(work.out / PICTURE, docs)
+        from vcorr_tiny.training.sheets import title_strips
+
+        title_strips(work.out / PICTURE, list_titles(found), docs / "images" / PICTURE)
     return blocks
 
 

@@ -33,7 +33,7 @@ from vcorr.studies.knockout_rows import file_name
 from vcorr.studies.knockout_run import STRIPS, StudyFolder, finish_study, list_agreements, run_study
 from vcorr.studies.knockout_sites import CutSite
 from vcorr_tiny.command_runs import Call, Command, Work, end
-from vcorr_tiny.measurements import Kept, Measurement, copy_picture
+from vcorr_tiny.measurements import Kept, Measurement
 from vcorr_tiny.statements import write_blocks
 from vcorr_tiny.task_pool import Task
 
@@ -214,6 +214,13 @@ def draw_videos(study: KnockoutPlan, folder: StudyFolder, path: Path) -> None:
     write_png(path, np.concatenate([part for strip in parts for part in (strip, gap)][:-1]))
 
 
+def title_videos(strips: Path, chosen: str, path: Path) -> None:
+    """Writes above the strips that `draw_videos` drew what is cut. chosen: the layers, as `--sites` has them."""
+    from vcorr_tiny.training.sheets import title_strips
+
+    title_strips(strips, ["no cut", *(f"layer {layer} cut" for layer in chosen.split(","))], path)
+
+
 def read_page(out: Path, name: str) -> dict[str, Any]:
     """Reads what one study wrote for the page; raises StoreError if it did not."""
     path = out / PAGE.format(name)
@@ -238,7 +245,7 @@ def write_tables(work: Work, docs: Path | None) -> dict[str, str]:
         write_blocks(docs / "knockouts.md", blocks)
         draw(pages[DRAWN]["bars"], docs / "images" / "knockouts.png")
         if SAMPLED in pages:
-            copy_picture(work.out / STRIPS_FILE, docs)
+            title_videos(work.out / STRIPS_FILE, pages[DRAWN]["chosen"], docs / "images" / STRIPS_FILE)
     for name in missing:
         read_page(work.out, name)
     return blocks

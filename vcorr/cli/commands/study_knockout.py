@@ -93,7 +93,7 @@ def knockout(
 
     \b
     Cut while videos are sampled, and compare their scores:
-      vcorr study knockout --from runs/RUN --mode generate --sites 4,7 --limit 6 --num-steps 6
+      vcorr study knockout --from runs/RUN --mode generate --sites 4,8 --limit 6 --num-steps 6
 
     Noise is added to clips that the run did not measure. A cut is measured by the denoising loss, and by matching at
     later layers. With --mode generate, videos of their prompts are made and scored. Repeat the command to go on after

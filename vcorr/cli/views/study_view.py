@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from vcorr.cli.views.table_width import Column, fit_table
-from vcorr.cli.views.terminal import cell, console, number, say
+from vcorr.cli.views.terminal import cell, console, say
 from vcorr.contract.noun_counts import say_count
 from vcorr.metrics.motion_guard import say_better
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.stats.intervals import MIN_CLIPS_FOR_INTERVAL
+from vcorr.stats.sign_flips import show_p
 from vcorr.studies.guidance_page import show, show_interval, summarise_study
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _cells(row: GuidanceRow) -> list[Text | str]:
         show(row.value),
         cell(show(row.difference, signed=True), style=style),
         show_interval(row),
-        number(row.p_holm, 3),
+        cell(show_p(row.p_holm)),
         say_better(row.metric, lower=row.better == "lower"),
     ]
 
