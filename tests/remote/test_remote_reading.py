@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from support.program import vcorr
@@ -22,17 +24,25 @@ SHOW, SCORE = ("show", "run", "{}"), ("score", "{}", "--json")
 COMPARE = ("compare", "{}", "{}", "--site-a", "0:0", "--site-b", "0:9")
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory) -> Path:
+    """A folder for runs that all tests of this file read."""
+    return tmp_path_factory.mktemp("once") / "runs"
+
+
 @pytest.fixture
-def runs(vcorr, plugins, bucket, machine, tmp_path) -> list[str]:
+def runs(vcorr, plugins, bucket, machine, once, tmp_path) -> list[str]:
     """The ids of two runs, which are in the bucket and in the folder `runs`; no machine has read them yet."""
-    registry = plugins()
-    made: list[str] = []
-    for steps in ("0", "9"):
-        plan = make_plan(RunSpec(model="sliding-model", probe="qk", steps=steps, limit=3), registry)
-        execute(plan, folder_of(bucket.url))
-        made.append(execute(plan, tmp_path / "runs").run.run_id)
+    if not once.exists():
+        registry = plugins()
+        for steps in ("0", "9"):
+            plan = make_plan(RunSpec(model="sliding-model", probe="qk", steps=steps, limit=3), registry)
+            execute(plan, once)
+    shutil.copytree(once, tmp_path / "runs")
+    bucket.files.put(f"{once}/", f"{bucket.name}/runs/", recursive=True)
     machine("reader")
-    return made
+    # the order in which they were made
+    return [run.run_id for run in sorted(find_runs(once), key=lambda run: run.record()["started"])]
 
 
 def kept(disk) -> set[str]:
