@@ -111,7 +111,7 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
         (
             (*RUN, "--set", "variant="),
             2,
-            "--variant is empty.",
+            "Error: variant is empty.",
         ),
         ((*RUN, "--set", "limit=2.5"), 2, "limit"),
         ((*RUN, "--limit", "1_0"), 2, "'1_0' is not a valid integer"),
@@ -236,6 +236,7 @@ def test_the_flags_of_run_are_the_contracts() -> None:
             "--reuse",
             "--executor",
             "--workers",
+            "--parallel",
             "--config",
             "--set",
         ),
