@@ -364,7 +364,7 @@ def test_traits_of_heads_are_columns_without_floor_and_ceiling(vcorr) -> None:
 
 def usages(command: click.Command, path: str, width: int) -> dict[str, str]:
     """The usage lines of a command and of all below it, by the name of the command."""
-    context = click.Context(command, info_name=path, terminal_width=width)
+    context = click.Context(command, info_name=path, **{**command.context_settings, "terminal_width": width})
     found = {path: command.get_usage(context)}
     for name, inner in (command.commands if isinstance(command, click.Group) else {}).items():
         found |= usages(inner, f"{path} {name}", width)
