@@ -27,7 +27,7 @@ from vcorr.metrics.tapvid_metric import PRIMARY
 from vcorr.metrics.track_detail import MEAN_CONFIDENCE, RIGHT
 from vcorr.stats.series import Series, series
 from vcorr.stats.summary import SiteSummary, site_summaries
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import locate_run
 
 DIMENSIONS = {
     "frames": "frames from the query",
@@ -57,7 +57,7 @@ def read_runs(paths: Sequence[Path]) -> list[Drawn]:
         UsageError: two runs measured different data, have no clip in common, or a run has no strata of tracks.
         StoreError: a run is damaged.
     """
-    loaded = [load_scores(RunDirectory.locate(path), is_drawn) for path in paths]
+    loaded = [load_scores(locate_run(path), is_drawn) for path in paths]
     for other in loaded[1:]:
         _check_same(loaded[0], other)
     clips = sorted(set.intersection(*(set(one.clips) for one in loaded)))

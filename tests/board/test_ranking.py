@@ -10,6 +10,7 @@ from vcorr.board.tables.ranking import rank
 from vcorr.stats.choice import cross_fit
 from vcorr.stats.intervals import gain_interval, mean_interval, skill_interval
 from vcorr.stats.series import series
+from vcorr.store.run_search import open_run
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import fingerprint_of, read_shard, write_shard
@@ -53,7 +54,7 @@ def test_every_number_of_a_row_is_at_the_sites_that_one_metric_chose(load, resul
     (ranking, _), _ = rank(load(results), BOARDS)
     assert len(ranking.rows) == 5
     for row in ranking.rows:
-        scores = RunDirectory.open(results / row.run.run_id).read("scores")
+        scores = open_run(results / row.run.run_id).read("scores")
         probe = row.at.best.key["probe"]
         by_metric = {s.key["metric"]: s.by_heads()["mean"] for s in series(scores) if s.key["probe"] == probe}
         chooser = by_metric["matching_accuracy_moving"]

@@ -13,7 +13,7 @@ from support.videos import write
 from vcorr.cli import main as program
 from vcorr.contract.head_traits import TRAITS
 from vcorr.plugins.registry import Registry
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last")
 
@@ -338,7 +338,7 @@ def test_cosine_probes_share_a_run_with_qk(vcorr) -> None:
     record = json.loads((Path(found["path"]) / "run.json").read_text())
     options = {probe["name"]: probe["config"].get("temperature") for probe in record["resolved"]["probes"]}
     assert options == {"qk": None, "feature-cos": 0.03, "feature-cos-token": 0.03}
-    rows = RunDirectory.open(Path(found["path"])).read("scores").to_pylist()
+    rows = open_run(Path(found["path"])).read("scores").to_pylist()
     values = {(row["probe"], row["value"]) for row in rows if row["metric"] == "matching_accuracy"}
     assert values == {("qk", 1.0), ("feature-cos", 1.0), ("feature-cos-token", 1.0)}
 
@@ -347,7 +347,7 @@ def test_traits_of_heads_are_columns_without_floor_and_ceiling(vcorr) -> None:
     """Checks that `attention` alone gets no row of a trait, and that `head-traits` has the rows of `attention` too."""
     ended = vcorr(*RUN, "--probe", "attention,head-traits", "--layers", "0", "--set", "probe.heads=each", "--json")
     assert ended.code == 0, ended.err
-    rows = RunDirectory.open(Path(json.loads(ended.out)["path"])).read("scores").to_pylist()
+    rows = open_run(Path(json.loads(ended.out)["path"])).read("scores").to_pylist()
     traits = [row for row in rows if row["metric"].startswith("trait_")]
     assert {row["probe"] for row in traits} == {"head-traits"}
     assert {row["metric"].removeprefix("trait_") for row in traits} == set(TRAITS)

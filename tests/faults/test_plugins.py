@@ -32,7 +32,7 @@ from support.scale import scale_count
 
 import vcorr
 from vcorr.cli import main as program
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 
 FEW = 36
 """Number of faults that are drawn in every run of the tests; `make faults` tries all."""
@@ -381,7 +381,7 @@ _known: dict[str, dict[Any, float]] = {}
 
 def values_of(folder: Path) -> dict[Any, str]:
     """Returns the scores in the only run of a folder, by clip and site, as texts: then NaN equals NaN."""
-    rows = RunDirectory.open(folder).read("scores").to_pylist()
+    rows = open_run(folder).read("scores").to_pylist()
     keys, values = ("clip", "metric", "layer", "step"), ("value", "floor", "ceiling", "n")
     return {tuple(row[key] for key in keys): repr([row[name] for name in values]) for row in rows}
 

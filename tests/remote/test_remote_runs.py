@@ -21,7 +21,8 @@ from vcorr.runner.spec import RunSpec
 from vcorr.store.lock import LOCK
 from vcorr.store.remote.addresses import folder_of, url_of
 from vcorr.store.remote.filesystems import check_protocol
-from vcorr.store.rundir import RECORD, TABLES, RunDirectory
+from vcorr.store.run_search import open_run
+from vcorr.store.rundir import RECORD, TABLES
 
 SPEC = {"model": "sliding-model", "probe": "qk", "steps": "0,9"}
 
@@ -335,7 +336,7 @@ def test_names_in_the_store_cannot_leave_the_folder_of_the_run(small, bucket, ma
     for name in ("../outside.arrow", "scores/../../outside.arrow", ".remote.json"):
         bucket.files.pipe_file(bucket.path(f"{run_id}/{name}"), b"x")
     disk = machine("second")
-    run = RunDirectory.open(folder_of(f"{bucket.url}/{run_id}"))
+    run = open_run(folder_of(f"{bucket.url}/{run_id}"))
     assert run.read("scores").num_rows
     execute(small, folder_of(bucket.url))
     assert not list(disk.rglob("outside*"))

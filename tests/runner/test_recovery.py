@@ -27,6 +27,7 @@ from vcorr.runner.spec import RunSpec
 from vcorr.store import shards
 from vcorr.store.record import DamagedRecordError
 from vcorr.store.recovery import heal_record
+from vcorr.store.run_search import open_run
 from vcorr.store.rundir import RECORD, TABLES, RunDirectory, find_runs
 from vcorr.store.schema import TableName
 
@@ -150,7 +151,7 @@ def test_the_same_command_writes_a_damaged_record_again_and_computes_nothing(
         not (first.path / RECORD).is_file() or (first.path / RECORD).stat().st_size
     )
     with pytest.raises(DamagedRecordError, match="Repeat the command that made it"):
-        RunDirectory.open(first.path)
+        open_run(first.path)
     again, notes = run(found, tmp_path)
     assert again.path == first.path
     assert notes.computed == []
@@ -166,7 +167,7 @@ def test_the_command_in_the_message_writes_the_record_and_keeps_the_scores(found
     before = tables(first)
     cut(first.path / RECORD)
     with pytest.raises(DamagedRecordError) as refused:
-        RunDirectory.open(first.path)
+        open_run(first.path)
     words = shlex.split(refused.value.hint.split("from the tables: ")[1])
     assert words[:3] == ["vcorr", "score", str(first.path)]
     heal_record(first)
@@ -186,7 +187,7 @@ def test_a_record_of_shards_that_do_not_say_enough_needs_the_command(found, tmp_
     before = tables(first)
     lose(first.path / RECORD)
     with pytest.raises(DamagedRecordError) as refused:
-        RunDirectory.open(first.path)
+        open_run(first.path)
     assert "vcorr score" not in refused.value.hint
     with pytest.raises(StoreError, match=r"do not say how they were made(.|\n)*Repeat the command"):
         heal_record(first)
@@ -256,7 +257,7 @@ def test_a_run_that_lost_its_record_is_still_found(found, tmp_path) -> None:
     assert find_runs(tmp_path) == [first]
     assert find_runs(first.path) == [first]
     with pytest.raises(DamagedRecordError, match=r"has no run\.json"):
-        RunDirectory.open(tmp_path)
+        open_run(tmp_path)
     with pytest.raises(StoreError, match="is itself a run"):
         run(found, first.path)
 
@@ -339,7 +340,7 @@ def test_an_archive_is_read_without_writing_anything(found, tmp_path, monkeypatc
     outcome = execute(plan, tmp_path / "archive", reuse=Reuse.ONLY, events=notes)
     assert (outcome.status, outcome.reused) == ("complete", 4)
     assert [note for note in notes.notes if "cannot be written. Its results are read as they are" in note]
-    assert overview(RunDirectory.open(tmp_path / "archive")).facts.clips == plan.selection.clips
+    assert overview(open_run(tmp_path / "archive")).facts.clips == plan.selection.clips
     compare_runs(first, first)
     build_site(tmp_path / "archive", tmp_path / "site", registry=found)
     assert (tmp_path / "site" / "index.html").exists()

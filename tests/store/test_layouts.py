@@ -26,7 +26,7 @@ from vcorr.runner.unpacking import unpack_tracks
 from vcorr.store import schema, shards
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import to_table
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 
 LATER = {
     "metric_version",
@@ -130,7 +130,7 @@ def test_before_layout_5_all_queries_were_in_frame_0(layout: int) -> None:
 
 
 def test_the_strength_of_guidance_has_its_name_of_now() -> None:
-    run = RunDirectory.open(DATA / "layout-4")
+    run = open_run(DATA / "layout-4")
     record = run.record()
     assert record["record_version"] == 2
     for values in (record["spec"], record["resolved"]["settings"]):
@@ -140,7 +140,7 @@ def test_the_strength_of_guidance_has_its_name_of_now() -> None:
 
 def test_a_former_run_is_scored_and_compared(tmp_path: Path, plugins) -> None:
     shutil.copytree(DATA / "layout-4", tmp_path / "old")
-    old = RunDirectory.open(tmp_path / "old")
+    old = open_run(tmp_path / "old")
     before = [row for row in old.read("scores").to_pylist() if row["metric"] == "matching_accuracy"]
     assert rescore(old, plugins(), RunSpec()).clips == 2
     after = [row for row in old.read("scores").to_pylist() if row["metric"] == "matching_accuracy"]
@@ -148,7 +148,7 @@ def test_a_former_run_is_scored_and_compared(tmp_path: Path, plugins) -> None:
     assert [[row[name] for name in numbers] for row in after] == [[row[name] for name in numbers] for row in before]
     assert {row["metric_version"] for row in after} == {plugins().metrics.get("matching_accuracy").entry.version}
     shutil.copytree(old.path, tmp_path / "other")
-    sides = [load_scores(RunDirectory.open(tmp_path / name)).read_measured_on() for name in ("old", "other")]
+    sides = [load_scores(open_run(tmp_path / name)).read_measured_on() for name in ("old", "other")]
     assert are_comparable(*sides)
 
 
@@ -158,7 +158,7 @@ def test_ceilings_of_a_former_run_are_not_trusted_until_it_is_scored_again(
 ) -> None:
     for name in ("a", "b"):
         shutil.copytree(DATA / f"layout-{layout}", tmp_path / name / "run")
-    a, b = (RunDirectory.open(tmp_path / name / "run") for name in ("a", "b"))
+    a, b = (open_run(tmp_path / name / "run") for name in ("a", "b"))
     (note,) = earlier_scoring_note(a.path, a.record())
     assert "so skills may be too high" in note
     assert f"vcorr score {a.path}" in note
@@ -172,7 +172,7 @@ def test_ceilings_of_a_former_run_are_not_trusted_until_it_is_scored_again(
 def test_a_former_run_has_its_place_on_a_board(layout: int, tmp_path: Path) -> None:
     shutil.copytree(DATA / f"layout-{layout}", tmp_path / "old")
     (tmp_path / "site").mkdir()
-    run = load_run(RunDirectory.open(tmp_path / "old"), ["matching_accuracy"], tmp_path / "site" / "old.arrow")
+    run = load_run(open_run(tmp_path / "old"), ["matching_accuracy"], tmp_path / "site" / "old.arrow")
     assert (run.model, run.failed, len(run.series)) == ("sliding-model", 1, 1)
     download = pa.ipc.open_file(str(tmp_path / "site" / "old.arrow")).read_all()
     assert download.schema.names == schema.SCORES.names

@@ -18,6 +18,7 @@ from vcorr.contract.errors import StoreError
 from vcorr.store import rundir, schema, shards
 from vcorr.store.atomic_files import replace_together
 from vcorr.store.fingerprint import fingerprint, hash_files
+from vcorr.store.run_search import open_run
 
 
 def score_row(**changes: object) -> schema.ScoreRow:
@@ -288,16 +289,16 @@ def test_beside_counts_up(tmp_path: Path, run: rundir.RunDirectory) -> None:
 def test_a_damaged_or_newer_record_is_named(run: rundir.RunDirectory, text: str) -> None:
     (run.path / "run.json").write_text(text)
     with pytest.raises(StoreError, match=r"run\.json"):
-        rundir.RunDirectory.open(run.path)
+        open_run(run.path)
 
 
 def test_opening_what_is_no_run(tmp_path: Path, run: rundir.RunDirectory) -> None:
-    assert rundir.RunDirectory.open(tmp_path) == run, "a folder of one run stands for it"
+    assert open_run(tmp_path) == run, "a folder of one run stands for it"
     rundir.RunDirectory.create(tmp_path, "b" * 64).write_record({}, "started")
     with pytest.raises(StoreError, match=f"holds these runs: {run.run_id}, {'b' * 12}"):
-        rundir.RunDirectory.open(tmp_path)
+        open_run(tmp_path)
     with pytest.raises(StoreError, match="is not a run"):
-        rundir.RunDirectory.open(tmp_path / "nowhere")
+        open_run(tmp_path / "nowhere")
 
 
 def test_an_unwritable_folder(tmp_path: Path) -> None:

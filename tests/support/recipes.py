@@ -13,7 +13,7 @@ from support.difftrack import make_set
 from vcorr.cli import main as program
 from vcorr.data.dataset_home import imports_folder
 from vcorr.data.difftrack_import import import_all
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 
 
 def import_sets(folder: Path, models: Iterable[str]) -> Path:
@@ -56,7 +56,7 @@ def check_small_run(vcorr: Shell, name: str, data: str, sizes: Mapping[str, Any]
         "run", "--config", name, "--weights", "random", *changes, "--set", "num_steps=2", "--limit", "1", "--json"
     )
     assert code == 0, err
-    run = RunDirectory.open(Path(json.loads(out)["path"]))
+    run = open_run(Path(json.loads(out)["path"]))
     scores = run.read("scores").to_pylist()
     assert {(r["layer"], r["step"]) for r in scores} == {(n, step) for n in range(layers) for step in (0, 1)}
     assert {"matching_accuracy", "confidence_cross", "attention_cross"} <= {r["metric"] for r in scores}

@@ -22,6 +22,7 @@ from vcorr.stats.series import main_metric
 from vcorr.stats.summary import SiteSummary, summarise_each
 from vcorr.store import shards
 from vcorr.store.remote.addresses import folder_of, url_of
+from vcorr.store.run_search import open_run
 from vcorr.store.rundir import TABLES, RunDirectory
 from vcorr.store.schema import TableName
 
@@ -48,7 +49,7 @@ def load(run: str | os.PathLike[str]) -> LoadedRun:
     Raises:
         StoreError: there is no run, there are several, or run.json is damaged; the message says what to do.
     """
-    return LoadedRun(RunDirectory.open(folder_of(run)))
+    return LoadedRun(open_run(folder_of(run)))
 
 
 def runs(folder: str | os.PathLike[str] = "runs", to: FrameKind = "arrow") -> Any:

@@ -28,6 +28,7 @@ from vcorr.runner.generated_videos import RunVideos
 from vcorr.store.arrow_files import write_table
 from vcorr.store.atomic_files import make_folder
 from vcorr.store.columns import to_table
+from vcorr.store.run_search import open_run
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow, schema
 
@@ -221,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         version = options.harness_version or find_version(options.program)
-        rows = score_run(RunDirectory.open(options.run), options.program, options.dimensions.split(","), version)
+        rows = score_run(open_run(options.run), options.program, options.dimensions.split(","), version)
         write_rows(rows, options.out, version)
     except VcorrError as error:
         sys.stderr.write(f"{error}\n")

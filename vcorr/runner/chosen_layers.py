@@ -13,7 +13,7 @@ from vcorr.runner.guided import SITES_OPTION, with_layers
 from vcorr.runner.spec import NO_GUIDANCE, RunSpec
 from vcorr.stats.series import Series, gather, series
 from vcorr.store.remote.addresses import folder_of
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 
 AUTO, CARD = "auto", "card"
 """Words for the best layers of a run, and for the layers that the model's card names."""
@@ -72,7 +72,7 @@ def read_best_layers(spec: RunSpec, count: int) -> tuple[tuple[int, ...], str]:
         UsageError: the run is of another model, or ranks no site.
         StoreError: there is no such run, or it is damaged.
     """
-    run = RunDirectory.open(folder_of(str(spec.from_run)))
+    run = open_run(folder_of(str(spec.from_run)))
     record = run.record()
     model = (record.get("row_context") or {}).get("model", "")
     if model != spec.model:

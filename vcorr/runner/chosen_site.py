@@ -17,6 +17,7 @@ from vcorr.runner.stored_tracks import read_thresholds
 from vcorr.stats.series import gather
 from vcorr.stats.summary import BestSite, Findings
 from vcorr.store.remote.addresses import folder_of
+from vcorr.store.run_search import open_run
 from vcorr.store.rundir import RunDirectory
 
 
@@ -53,7 +54,7 @@ def read_chosen_site(spec: RunSpec, weights: str, *, one_head: bool = False) -> 
         UsageError: the run is of another model or probe, or ranks no such site.
         StoreError: there is no such run, or it is damaged.
     """
-    run = RunDirectory.open(folder_of(str(spec.from_run)))
+    run = open_run(folder_of(str(spec.from_run)))
     record = run.record()
     resolved = record.get("resolved")
     if not isinstance(resolved, dict):

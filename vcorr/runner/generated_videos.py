@@ -22,7 +22,7 @@ from vcorr.runner.track import video_path
 from vcorr.runner.unpacking import Stored, unpack_queries, unpack_tracks
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.remote.addresses import folder_of
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 from vcorr.store.shards import read_shard
 
 
@@ -39,7 +39,7 @@ class RunVideos(DatasetBase):
     def __init__(self, config: RunVideosConfig) -> None:
         if not config.path:
             raise UsageError("--data run names no run.", hint="For example: --data run:ID (vcorr list runs)")
-        self._run = RunDirectory.open(folder_of(config.path))
+        self._run = open_run(folder_of(config.path))
         self._record = self._run.record()
         self._check_mode()
 

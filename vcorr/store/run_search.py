@@ -69,6 +69,18 @@ def locate_run(path: Path) -> RunDirectory:
     return _run_with_id(path)
 
 
+def open_run(path: Path) -> RunDirectory:
+    """Finds an existing run as `locate_run` does, and reads its record.
+
+    Raises:
+        StoreError: there is no such run, or there are several.
+        DamagedRecordError: its record cannot be read.
+    """
+    run = locate_run(path)
+    run.record()
+    return run
+
+
 def _only_run_in(folder: Path) -> RunDirectory:
     inside = list(find_all_runs(folder, depth=DEPTH)) if folder.is_dir() else []
     if len(inside) == 1:

@@ -112,28 +112,6 @@ class RunDirectory:
         """
         working_copies.upload(self.path)
 
-    @classmethod
-    def open(cls, path: Path) -> RunDirectory:
-        """Opens an existing run. path: its directory, a folder that holds no other run, or its id (`locate_run`).
-
-        Raises:
-            StoreError: there is no run, or there are several.
-        """
-        run = cls.locate(path)
-        run.record()
-        return run
-
-    @classmethod
-    def locate(cls, path: Path) -> RunDirectory:
-        """Finds an existing run as `open` does, without reading its record.
-
-        Raises:
-            StoreError: there is no run, or there are several.
-        """
-        from vcorr.store.run_search import locate_run  # it searches for objects of this class
-
-        return cls(locate_run(path).path)
-
     def check(self, fingerprint: str) -> None:
         """Checks that the run has this fingerprint of the predictions. Without a usable record, its shards say it.
 

@@ -8,7 +8,7 @@ import pytest
 from vcorr.cli import main as program
 from vcorr.data.dataset_folder import DatasetFolder
 from vcorr.data.video import read_lossless
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 
 SMALL = ("--set", "model.height=64", "--set", "model.width=64", "--set", "model.frames=9")
 
@@ -38,7 +38,7 @@ def test_build_and_run(tmp_path, monkeypatch, capsys):
     run = ("run", "--model", "tiny", "--probe", "qk", "--steps", "last", "--layers", "5", "--data", "made", *SMALL)
     found = vcorr(capsys, *run)
     assert (found["status"], found["clips"]) == ("complete", 2)
-    tracks = RunDirectory.open(tmp_path / found["path"]).read("tracks").to_pylist()
+    tracks = open_run(tmp_path / found["path"]).read("tracks").to_pylist()
     for row, track in zip(rows, tracks, strict=True):
         assert (track["xy"], track["tracker"]) == (row.xy.ravel().tolist(), "dis")
         assert track["licence"] == row.tracker_licence == "Apache-2.0 (OpenCV)"

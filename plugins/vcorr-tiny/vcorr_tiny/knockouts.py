@@ -20,7 +20,7 @@ import numpy as np
 
 from vcorr import StoreError, installed
 from vcorr.store.atomic_files import write_text
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 from vcorr.studies.guidance_page import write_png
 from vcorr.studies.knockout_agreements import FILE, read_agreements, replace_model, write_agreements
 from vcorr.studies.knockout_effects import CutEffect, Results
@@ -100,7 +100,7 @@ def measure_study(name: str, out: str, limit: int, device: str) -> None:
     options = replace(STUDIES[name], limit=min(limit, STUDIES[name].limit))
     if name in CHOSEN_BY:
         options = replace(options, sites=read_page(Path(out), CHOSEN_BY[name])["chosen"])
-    observed = read_observed(RunDirectory.open(Path(out, OBSERVED)))
+    observed = read_observed(open_run(Path(out, OBSERVED)))
     flags = {"device": device, "dtype": "float32", **(VIDEO_FLAGS if options.generates else {})}
     study = plan_study(observed, options, installed(), flags)
     folder = StudyFolder.of(study, Path(out, STUDY_FOLDERS))

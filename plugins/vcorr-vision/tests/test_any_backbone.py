@@ -17,6 +17,7 @@ from vcorr.capture.recorder import Recorder
 from vcorr.cli import main as program
 from vcorr.plugins.model_names import find_model
 from vcorr.plugins.registry import installed
+from vcorr.store.run_search import open_run
 from vcorr.testing import assert_passed, check_model, check_reading, random_clip
 from vcorr.testing.impulse import find_impulses
 
@@ -483,7 +484,6 @@ def test_the_usual_side_is_rounded_down_to_whole_patches(tmp_path):
 
 
 def test_a_run_names_the_network(capsys, tmp_path, folders):
-    from vcorr.store.rundir import RunDirectory
 
     name = f"hf:{folders('dinov3_vit')}"
     arguments = ("--probe", "qk,hidden-cos", "--data", "sprites", "--limit", "2", "--out", str(tmp_path))
@@ -491,7 +491,7 @@ def test_a_run_names_the_network(capsys, tmp_path, folders):
     code, printed = vcorr(capsys, "run", "--model", name, *arguments, *size)
     assert code == 0, printed
     (found,) = tmp_path.glob("*/run.json")
-    rows = RunDirectory.open(found.parent).read("scores").to_pylist()
+    rows = open_run(found.parent).read("scores").to_pylist()
     assert {(row["model"], row["attention"]) for row in rows} == {(name, "factorised")}
     code, printed = vcorr(capsys, "run", "--model", name, *arguments, "--set", "model.id=other")
     assert (code, "text after the colon" in printed) == (2, True)

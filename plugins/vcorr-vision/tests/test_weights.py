@@ -12,7 +12,7 @@ from vcorr_vision.pixels import IMAGENET
 from vcorr import MissingError, UsageError
 from vcorr.cli import main as program
 from vcorr.contract.cards import load_card
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.run_search import open_run
 
 NETWORKS = ["dino-b16", "dinov2-b14", "dinov2-b14-reg", "dinov3-b16"]
 
@@ -119,7 +119,7 @@ def test_a_run_has_rows_without_step_and_noise_and_a_board(capsys, tmp_path, mon
         assert code == 0, printed
         assert " -1 " not in printed
     for found in (tmp_path / "runs").iterdir():
-        rows = RunDirectory.open(found).read("scores").to_pylist()
+        rows = open_run(found).read("scores").to_pylist()
         assert {(r["layer"], r["step"], r["attention"]) for r in rows} == {(n, -1, "factorised") for n in (0, 1)}
         assert all(math.isnan(row["noise"]) for row in rows)
     code, printed = vcorr(capsys, "board", "build", "--results", "runs", "--out", "site")

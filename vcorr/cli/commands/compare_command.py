@@ -45,11 +45,11 @@ def compare(
     from vcorr.analysis.comparison import Question, compare_runs
     from vcorr.cli.views import compare_view
     from vcorr.contract.errors import EXIT_OK
-    from vcorr.store.rundir import RunDirectory
+    from vcorr.store.run_search import open_run
 
     names = tuple(name.strip() for name in (metric or "").split(",") if name.strip())
     question = Question(names, probe or "", sites_a, sites_b)
-    found = compare_runs(RunDirectory.open(run_a), RunDirectory.open(run_b), question)
+    found = compare_runs(open_run(run_a), open_run(run_b), question)
     if as_json:
         print_json(compare_view.comparison_dict(found))
     else:

@@ -55,17 +55,11 @@ def list_(kind: str | None, results: Path, as_json: bool) -> None:
         print_json(found[kind] if kind else found)
     elif kind is None:
         counts = {name: len(rows) for name, rows in found.items()}
-        console().print(listing_view.kinds_table(counts | {RUNS: _count_runs(results)}))
+        console().print(listing_view.kinds_table(counts, uncounted=[RUNS]))
     elif found[kind]:
         console().print(listing_view.listing(kind, found[kind]))
     else:
         say(f"No plugin brings {kind}.")
-
-
-def _count_runs(folder: Path) -> int:
-    from vcorr.store.run_search import DEPTH, find_all_runs
-
-    return len(list(find_all_runs(folder, depth=DEPTH)))
 
 
 def _list_runs(folder: Path, as_json: bool) -> None:
@@ -126,10 +120,10 @@ def _show_run(name: str, metric: str | None, as_json: bool) -> None:
     from vcorr.analysis.overview import overview
     from vcorr.cli.views import run_view
     from vcorr.store.remote.addresses import folder_of
-    from vcorr.store.rundir import RunDirectory
+    from vcorr.store.run_search import open_run
 
     metrics = [name.strip() for name in (metric or "").split(",") if name.strip()]
-    found = overview(RunDirectory.open(folder_of(name)), metrics)
+    found = overview(open_run(folder_of(name)), metrics)
     if as_json:
         print_json(run_view.overview_dict(found))
     else:

@@ -35,12 +35,12 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
       vcorr score 3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
     """
     from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
-    from vcorr.store.rundir import RunDirectory
+    from vcorr.store.run_search import locate_run
 
     found: list[dict[str, Any]] = []
     any_failed = False
     for path in runs:
-        run = RunDirectory.locate(path)
+        run = locate_run(path)
         rescored = _score_again(run, assignments)
         any_failed = any_failed or bool(rescored.failed)
         _report(run, rescored.clips, found if as_json else None)

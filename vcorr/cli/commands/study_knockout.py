@@ -105,7 +105,7 @@ def knockout(
 
     quiet_libraries()
     from vcorr.plugins.registry import installed
-    from vcorr.store.rundir import RunDirectory
+    from vcorr.store.run_search import open_run
     from vcorr.studies.knockout_observed import read_observed
     from vcorr.studies.knockout_options import KnockoutOptions, read_doses
     from vcorr.studies.knockout_plan import plan_study
@@ -113,7 +113,7 @@ def knockout(
 
     options = KnockoutOptions(kind, sites, read_doses(dose), controls, limit, steps, own=norm == "own", mode=mode)
     options.check()
-    found = read_observed(RunDirectory.open(observed))
+    found = read_observed(open_run(observed))
     given = {name: flags[name] for name in _FLAGS}
     study = plan_study(found, options, installed(), given, assignments)
     for note in study.plan.notes:

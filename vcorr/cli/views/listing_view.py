@@ -45,14 +45,19 @@ def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return Fitted(table, frozenset(names), () if wide else ("plugin",)).with_notes()
 
 
-def kinds_table(counts: Mapping[str, int]) -> RenderableType:
-    """Builds one row per kind that can be listed: how many there are, and the command that lists them."""
+def kinds_table(counts: Mapping[str, int], uncounted: Sequence[str]) -> RenderableType:
+    """Builds one row per kind that can be listed: how many there are, and the command that lists them.
+
+    uncounted: kinds whose number takes long to find.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("kind")
     table.add_column("number", justify="right")
     table.add_column("command", no_wrap=True)
     for kind, count in counts.items():
         table.add_row(cell(kind, style="bold"), str(count), f"vcorr list {kind}")
+    for kind in uncounted:
+        table.add_row(cell(kind, style="bold"), "", f"vcorr list {kind}")
     return Group(table, Text("Everything about one of them: vcorr show KIND NAME", style="dim"))
 
 
