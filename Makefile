@@ -34,7 +34,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo measure tables results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance networks accelerators video-scores ray coverage animation wheels clean
+.PHONY: help install demo measure tables results tracking propagation board check test shuffle slow faults lowest format findings switches traits knockouts guidance networks accelerators video-scores ray coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +76,9 @@ shuffle: $(STAMP)  ## run the tests in another order (SEED=7: in that one), and 
 
 faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases, and the slowest pipelines
 	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults tests/plugins/test_from_pipeline.py
+
+slow: $(STAMP)  ## run the long tests, of which CI runs shorter variants
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow
 
 lowest: $(LOWEST_STAMP)  ## run the tests of reader, store, options and datasets with the lowest versions of pyproject.toml
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)

@@ -18,8 +18,12 @@ def test_kept_results_are_small_copies_of_complete_runs() -> None:
     assert sum(path.stat().st_size for run in RUNS for path in run.path.iterdir()) < MOST_BYTES
 
 
+SOME = [run for run in RUNS if int(run.run_id[0], 16) % 4 == 0]
+
+
 def test_every_clip_of_a_kept_result_has_scores() -> None:
-    for run in RUNS:
+    assert len(SOME) > 10
+    for run in SOME:  # all of them take half a minute
         clips = {table["clip"][0].as_py() for table in run.iter_shards("scores")}
         assert len(clips) == run.record()["clips"]["total"], run.path
 

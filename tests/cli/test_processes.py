@@ -64,7 +64,10 @@ def tables_of(folder: Path) -> dict[str, pa.Table]:
     return {name: found.read(name).drop(["run"]) for name in ("predictions", "tracks", "scores")}
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGKILL, -9), (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(
     tmp_path, packages, vcorr_program, start, signum, code
 ) -> None:

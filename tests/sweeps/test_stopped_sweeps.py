@@ -32,7 +32,9 @@ def read_clips(process, marker: Path, count: int) -> None:
         seen += len(read_marker(process, marker).split())
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_stopped_sweep_goes_on_from_there(tmp_path, vcorr_program, start_program, signum, code) -> None:
     packages = tmp_path / "packages"
     packages.mkdir()

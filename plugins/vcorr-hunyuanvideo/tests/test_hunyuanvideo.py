@@ -79,7 +79,7 @@ def test_every_site_of_both_kinds_is_read_in_both_modes(model, run, make_clip):
     assert (done.video.shape, done.video.dtype) == (clip.video.shape, np.uint8)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "options", [{}, {"true_cfg_scale": 4.0, "negative_prompt": "blurred", "embedded_guidance": 3.0}]
 )

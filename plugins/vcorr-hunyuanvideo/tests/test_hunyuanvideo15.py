@@ -68,7 +68,8 @@ def test_both_modes(model, run, make_clip):
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((name, "float32") for name in ENTRIES), ("hunyuanvideo-1.5", "bfloat16")]
+    ("name", "dtype"),
+    [*((name, "float32") for name in ENTRIES), pytest.param("hunyuanvideo-1.5", "bfloat16", marks=pytest.mark.slow)],
 )
 def test_renoise_passes_are_what_the_pipeline_makes(name, dtype, make_clip):
     clip = make_clip(prompt='a sign that says "red disk"')

@@ -178,7 +178,7 @@ def test_too_few_frames_are_refused():
 # ------------------------------------------------------------------------------------------------------------- sampler
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_renoise_passes_are_what_the_pipeline_makes(dtype, clip):
     assert_passed(check_passes(ENTRY, clip, config=SMALL, dtype=dtype))
 

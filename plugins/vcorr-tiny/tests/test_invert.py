@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from vcorr.store.rundir import RunDirectory
 
 RUN = [
@@ -28,6 +30,7 @@ def test_six_steps_give_the_video_back_and_find_points_in_it(tmp_path):
     assert max(row["value"] - row["floor"] for row in found) > 0.3, "one of its layers matches, whichever it is"
 
 
+@pytest.mark.slow
 def test_two_steps_do_not_and_the_clip_is_not_scored(tmp_path):
     said, (row,) = scores(tmp_path, 2)
     assert "it is not scored" in " ".join(said.split(" "))

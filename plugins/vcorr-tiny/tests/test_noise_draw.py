@@ -60,6 +60,7 @@ def are_among(latents: list[torch.Tensor], seeds) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_two_clips_have_two_draws_and_a_shared_draw_is_the_seed_itself(latents, tmp_path):
     own = [stable_seed(SEED, f"prompt-000{number}") for number in range(2)]
     sample(tmp_path)

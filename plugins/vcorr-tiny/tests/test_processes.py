@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from vcorr.plugins.registry import installed
 from vcorr.runner.coordinator import execute
 from vcorr.runner.plan import make_plan
@@ -18,6 +20,7 @@ def read_files(out: Path, workers: int) -> dict[str, bytes]:
     return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_bytes_of_one(tmp_path) -> None:
     alone = read_files(tmp_path / "one", 1)
     assert len(alone) == 2 * len(TABLES)
