@@ -42,7 +42,7 @@ def test_descriptors_and_pointers_find_the_same(read_by, layout, width, options)
             sums = Sums(scores.sum_forward(), scores.sum_reverse()) if scores.softmax else None
             values.append(find_best(scores, sums, Slots(each=False, with_mean=True)))
             values += [*(sums or ())] if sums is None else [sums.forward, sums.reverse]
-        values += weigh_segments(q, k, text, tokens, own=1, scale=0.3, hidden=hidden)
+        values += weigh_segments(Scores(q, k, tokens, 1, 0.3), text, hidden=hidden)
         found[described] = values
     assert all(map(torch.equal, found[True], found[False]))
 

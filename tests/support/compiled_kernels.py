@@ -31,8 +31,9 @@ from vcorr.kernels.tilings import DESCRIBED_SUMS, SUMS, choose_tilings, cost_til
 
 POINTERS = {
     **dict.fromkeys(("left", "right", "q", "k", "q_rows", "k_rows"), ""),
-    **dict.fromkeys(("out", "forward", "reverse", "whole_sums", "parts", "shares", "table"), "*fp32"),
-    **dict.fromkeys(("tokens", "best", "keys"), "*i64"),
+    **dict.fromkeys(("out", "forward", "reverse", "whole_sums", "shares", "table", "xy"), "*fp32"),
+    **dict.fromkeys(("text", "mine", "others"), "*fp32"),
+    **dict.fromkeys(("tokens", "best", "keys", "index"), "*i64"),
     "hidden": "*u8",
     "peaks": "*i32",
 }
@@ -41,7 +42,7 @@ DESCRIBED = {"right": "block_columns", "q": "block_columns", "k": "block_columns
 """The sides that a kernel reads through descriptors, and what says how many tokens a tile of them has."""
 DESCRIBED |= dict.fromkeys(("q_rows", "k_rows"), "block_rows")
 
-COUNTS = {"rows", "columns", "heads", "own", "jobs", "frames", "segments", "count", "grid_rows", "grid_columns"}
+COUNTS = {"rows", "columns", "heads", "own", "jobs", "places", "count", "grid_rows", "grid_columns"}
 COUNTS |= {"job_tokens", "job_sums"}
 
 
@@ -114,9 +115,9 @@ def list_programs(dtype: str, width: int, arch: int, every: bool) -> Iterator[Pr
     window = {"symmetric": True, "each": True, "near": 32, "block": block, "even": width == block}
     yield Program(window_kernel, window, dtype, width, arch, 4, 3)
     if dtype == "bf16" and width == 64:  # they read few tokens, or none
-        yield Program(place_kernel, {"relative": True, "block": 256}, dtype, width, arch, 4, 3)
+        yield Program(place_kernel, {"moving": True, "block": 256}, dtype, width, arch, 4, 3)
         yield Program(take_kernel, {"block_rows": 16, "step": 64}, dtype, width, arch, 4, 3)
-        yield Program(share_kernel, {"padded": 16, "block_rows": 32}, dtype, width, arch, 4, 3)
+        yield Program(share_kernel, {"with_text": True, "padded": 16, "block_rows": 32}, dtype, width, arch, 4, 3)
 
 
 def _list_constants(every: bool) -> Iterator[tuple[Any, dict[str, bool]]]:

@@ -192,8 +192,8 @@ def _compare_tracked(case: DrawnCase) -> Agreement:
 
 def _compare_rows(case: DrawnCase) -> Agreement:
     result = Agreement("attention_rows", _name(case.q.dtype), cases=1)
-    q, k, own, scale = case.q, case.k, case.own, case.scale
-    rows = weigh_segments(q, k, case.text, case.tokens, own=own, scale=scale, hidden=case.hidden)
+    scores = Scores(case.q, case.k, case.tokens, case.own, case.scale)
+    rows = weigh_segments(scores, case.text, hidden=case.hidden)
     keys = torch.cat([case.text, case.k.flatten(1, 2)], dim=1).double()
     logits = case.q[:, case.own, case.tokens].double() @ keys.mT * case.scale
     logits[..., : len(case.hidden)].masked_fill_(case.hidden, -math.inf)

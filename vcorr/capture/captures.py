@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from vcorr.contract.errors import CaptureError, PluginError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Site
+from vcorr.functional.shared_sums import SharedSums
 
 if TYPE_CHECKING:  # adapters declare a layout without loading torch
     from torch import Tensor
@@ -116,6 +117,7 @@ class Capture:
             "key_mask": key_mask,
         }
         self._versions: dict[str, int] = {}
+        self._sums: dict[tuple[str, str], SharedSums] = {}
         self._allowed: frozenset[str] | None = None
         self._later = False
 
@@ -190,8 +192,13 @@ class Capture:
     def restrict_to(self, needs: frozenset[str]) -> Capture:
         """Returns the same capture for a probe that declares `needs`; reading anything else raises PluginError."""
         own = self.replace()
-        own._parts, own._versions, own._allowed = self._parts, self._versions, needs
+        own._parts, own._versions, own._sums, own._allowed = self._parts, self._versions, self._sums, needs
         return own
+
+    def sums_of(self, left: Tensor, right: Tensor) -> SharedSums:
+        """Returns what the probes of this call share about two of its tensors; nothing about any other tensors."""
+        names = [next((name for name, part in self._iterate_made() if part is one), "") for one in (left, right)]
+        return self._sums.setdefault((names[0], names[1]), SharedSums()) if all(names) else SharedSums()
 
     def watch_writes(self) -> None:
         """Starts to watch for writes into the tensors (`find_write`), and bars tensors that are overwritten already."""

@@ -17,6 +17,7 @@ from vcorr.functional.arguments import check_floats, describe
 from vcorr.functional.blocks import blocks, check_tokens, plain_precision
 from vcorr.functional.fused_path import fuse_rows
 from vcorr.functional.query_points import QueryPoints, QueryTokens, query_points
+from vcorr.functional.shared_sums import SharedSums
 
 
 class AttentionRows(NamedTuple):
@@ -106,14 +107,17 @@ def attention_token_rows(
     *,
     variant: Variant = "corrected",
     key_mask: Tensor | None = None,
+    sums: SharedSums | None = None,
 ) -> AttentionRows:
     """Computes `attention_rows` for queries that `locate_rows` looked up, without waiting for the device.
+
+    sums: of q and k, which other calls with the same two tensors share; None for this call alone.
 
     Raises:
         UsageError: q, k, k_text or key_mask cannot be used; the message names it.
     """
     hidden = _check(q, k, k_text, key_mask, grid, variant)
-    fused = fuse_rows(q, k, k_text, points, hidden)
+    fused = fuse_rows(q, k, k_text, points, hidden, sums)
     if fused is None:
         return _weigh(q, k, k_text, grid, points, hidden).summarise()
     return _read_segments(*fused, points)

@@ -14,17 +14,7 @@ from torch import Tensor
 
 from vcorr.functional.blocks import MEAN, Piece, blocks, row_slices
 from vcorr.functional.query_points import QueryTokens
-
-
-@dataclass
-class ReverseSums:
-    """Log-sum-exps of the reverse softmax, filled when needed; they do not depend on the query tokens.
-
-    plain: of plain torch, (A, P) by frame. fused: of the fused kernels, for all frames at once.
-    """
-
-    plain: dict[int, Tensor] = field(default_factory=dict)
-    fused: Tensor | None = None
+from vcorr.functional.shared_sums import SharedSums
 
 
 @dataclass(frozen=True)
@@ -35,7 +25,7 @@ class Costs:
     points: the query tokens and their latent.
     softmax: False leaves the logits as they are.
     second_softmax: takes a softmax of C itself, in float32, as the published code does for tensors of float32.
-    sums: of the reverse softmax. Objects that differ in their tokens alone can share it.
+    sums: of q and k. Objects with the same q and k can share it.
     """
 
     q: Tensor
@@ -45,7 +35,7 @@ class Costs:
     scale: float
     softmax: bool = True
     second_softmax: bool = False
-    sums: ReverseSums = field(default_factory=ReverseSums)
+    sums: SharedSums = field(default_factory=SharedSums)
 
     @property
     def heads(self) -> int:
@@ -54,9 +44,7 @@ class Costs:
 
     def pieces(self, frame: int, *, each: bool, with_mean: bool) -> Iterator[Piece]:
         """Yields C of all query tokens, up to a positive factor: of each head, of the mean over heads, or of both."""
-        if self.symmetric and frame not in self.sums.plain:
-            self.sums.plain[frame] = self._sums(frame)
-        normaliser = self.sums.plain[frame] if self.symmetric else None
+        normaliser = self._share_sums(frame) if self.symmetric else None
         tokens = self.q.shape[2] * self.q.shape[3]
         for x in row_slices(len(self.points.tokens), tokens):
             total: Tensor | None = None
@@ -75,6 +63,10 @@ class Costs:
         if not self.second_softmax:
             return rows
         return torch.softmax(rows / (heads * (2 if self.symmetric else 1)), dim=-1)
+
+    def _share_sums(self, frame: int) -> Tensor:
+        what = ("plain, reverse", self.scale, self.points.latent, frame)
+        return self.sums.once(what, lambda: self._sums(frame))
 
     def _sums(self, frame: int) -> Tensor:
         """Returns the log-sum-exp of qj(y)·k1(x) over the tokens x of frame 1, (A, P), for the reverse softmax."""

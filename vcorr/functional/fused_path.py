@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from vcorr.functional.correlation import Costs
-from vcorr.functional.landing import Landing
+from vcorr.functional.landing import Landing, to_positions
 from vcorr.functional.paired_tokens import PairedTokens
 from vcorr.functional.published_code import FieldLanding, RoundedCosts
 from vcorr.functional.query_points import QueryTokens
+from vcorr.functional.shared_sums import SharedSums
 from vcorr.kernels.kernel_choice import give_up, takes
 from vcorr.kernels.paths_used import note_path
 from vcorr.kernels.segment_rows import SegmentRows, weigh_segments
@@ -26,10 +28,10 @@ from vcorr.kernels.token_matches import (
     Scores,
     Slots,
     Sums,
-    Table,
     Window,
     find_best,
     place_best,
+    place_queries,
     read_tokens,
     refine_best,
 )
@@ -39,17 +41,17 @@ from vcorr.kernels.token_sums import merge_tokens, sum_frames
 Result = TypeVar("Result")
 
 
-def fuse_offsets(
-    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, out: Tensor, *, each: bool, with_mean: bool
-) -> bool:
-    """Writes what `matching` reads for every query token in all other frames, in pixels, with the fused kernels.
+def fuse_positions(
+    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, *, each: bool, with_mean: bool
+) -> Tensor | None:
+    """Computes the positions of the queries in all frames, in pixels, with the fused kernels.
 
-    out: (U, F, 2), or (S, U, F, 2) for `each` head, contiguous. Returns False where plain torch must compute.
+    Returns (N, F, 2), or (S, N, F, 2) for `each` head; None where plain torch must compute.
     """
     if isinstance(costs, RoundedCosts) or not _can_read(costs, landing) or not takes(costs.q, costs.k):
-        return False
-    target = out if each else out[None]
-    return _attempt(lambda: _read_offsets(costs, landing, Slots(each, with_mean), target), out.device) is not None
+        return None
+    found = _attempt(lambda: _read_positions(costs, landing, Slots(each, with_mean)), costs.q.device)
+    return found if found is None or each else found[0]
 
 
 def _attempt(compute: Callable[[], Result], device: torch.device) -> Result | None:
@@ -73,32 +75,45 @@ def _can_read(costs: Costs, landing: Landing | FieldLanding) -> bool:
     return not radius or (radius <= WIDEST_WINDOW and costs.q.shape[-1] <= WINDOW_WIDTH)
 
 
-def _read_offsets(costs: Costs, landing: Landing | FieldLanding, slots: Slots, out: Tensor) -> Tensor:
-    """Returns `out`, in which it has written."""
+def _read_positions(costs: Costs, landing: Landing | FieldLanding, slots: Slots) -> Tensor:
+    """Returns (S, N, F, 2)."""
     q = merge_tokens(costs.q)
     k = q if costs.k is costs.q else merge_tokens(costs.k)
     points = costs.points
     scores = Scores(q, k, points.tokens, points.latent, costs.scale, costs.softmax, costs.symmetric)
-    sums = _sum_scores(scores, costs) if costs.softmax else None
-    keys = find_best(scores, sums, slots)
+    shared = _SharedScores(scores, costs.sums)
+    sums = shared.sum_both() if costs.softmax else None
+    keys = find_best(scores, sums, slots, shared.take_rows)
     if isinstance(landing, FieldLanding):
-        place_best(keys, points.tokens, points.latent, Table(landing.positions, relative=False), out)
-        return out
-    place_best(keys, points.tokens, points.latent, Table(landing.centres, relative=True), out)
+        return to_positions(place_best(keys, landing.positions, points.latent), points)
+    found = place_queries(keys, landing.centres, points.tokens, points.latent, points.index, points.xy)
     if sums is not None and landing.radius:
         window = Window(landing.radius, *costs.q.shape[2:4])
-        near = refine_best(scores, sums, read_tokens(keys), slots, window) * landing.stride
-        out[:, :, : points.latent] += near[:, :, : points.latent]
-        out[:, :, points.latent + 1 :] += near[:, :, points.latent :]
-    return out
+        near = refine_best(scores, sums, read_tokens(keys), slots, window).index_select(1, points.index)
+        near *= landing.stride
+        found[:, :, : points.latent] += near[:, :, : points.latent]
+        found[:, :, points.latent + 1 :] += near[:, :, points.latent :]
+    return found
 
 
-def _sum_scores(scores: Scores, costs: Costs) -> Sums:
-    if not scores.both:
-        return Sums(scores.sum_forward(), None)
-    if costs.sums.fused is None:
-        costs.sums.fused = scores.sum_reverse()
-    return Sums(scores.sum_forward(), costs.sums.fused)
+@dataclass(frozen=True)
+class _SharedScores:
+    """What several readers of one q and k need of the same scores; each is computed once."""
+
+    scores: Scores
+    shared: SharedSums
+
+    def sum_forward(self) -> Tensor:
+        what = ("fused, forward", self.scores.scale, self.scores.own)
+        return self.shared.once(what, self.scores.sum_forward, of=self.scores.tokens)
+
+    def sum_both(self) -> Sums:
+        """Returns the sums of both directions, or of the one that is wanted."""
+        forward, what = self.sum_forward(), ("fused, reverse", self.scores.scale, self.scores.own)
+        return Sums(forward, self.shared.once(what, self.scores.sum_reverse) if self.scores.both else None)
+
+    def take_rows(self) -> tuple[Tensor, Tensor]:
+        return self.shared.once(("fused, rows", self.scores.own), self.scores.take_rows, of=self.scores.tokens)
 
 
 def fuse_pair_rows(site: PairedTokens, tokens: Tensor, *, both: bool) -> Tensor | None:
@@ -144,21 +159,21 @@ def _reverse_sums(site: PairedTokens, left: Tensor, right: Tensor) -> Tensor:
 
 
 def fuse_rows(
-    q: Tensor, k: Tensor, k_text: Tensor, points: QueryTokens, hidden: Tensor | None
+    q: Tensor, k: Tensor, k_text: Tensor, points: QueryTokens, hidden: Tensor | None, sums: SharedSums | None
 ) -> tuple[Tensor, Tensor] | None:
     """Computes sums and peaks of attention per segment with the fused kernels; None where plain torch must compute.
 
-    q, k: (H, F, h, w, d). k_text: (H, n, d). hidden: (n,) bool, True for text tokens to leave out. Returns sums and
-    peaks, each (U, 1 + F): the text first, NaN without text.
+    q, k: (H, F, h, w, d). k_text: (H, n, d). hidden: (n,) bool, True for text tokens to leave out. sums: of q and k.
+    Returns sums and peaks, each (U, 1 + F): the text first, NaN without text.
     """
     if not takes(q, k, k_text):
         return None
     text = k_text if k_text.stride(-1) == 1 else k_text.contiguous()
-    scale = q.shape[-1] ** -0.5
 
     def compute() -> SegmentRows:
-        own, others = merge_tokens(q), merge_tokens(k)
-        return weigh_segments(own, others, text, points.tokens, own=points.latent, scale=scale, hidden=hidden)
+        scores = Scores(merge_tokens(q), merge_tokens(k), points.tokens, points.latent, q.shape[-1] ** -0.5)
+        known = _SharedScores(scores, (sums or SharedSums()).of_heads(tuple(range(q.shape[0]))))
+        return weigh_segments(scores, text, hidden=hidden, others=known.sum_forward(), take_rows=known.take_rows)
 
     rows = _attempt(compute, q.device)
     return None if rows is None else _without_text(rows, k_text, hidden)

@@ -15,7 +15,7 @@ from torch import Tensor
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.functional.blocks import BLOCK, blocks
-from vcorr.functional.published_code import FieldLanding, Landed
+from vcorr.functional.published_code import FieldLanding, Landed, sample_field
 from vcorr.functional.query_points import QueryTokens, upload
 
 
@@ -93,3 +93,10 @@ def make_landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torc
         points.landings[grid, radius] = made
     landing: Landing | FieldLanding = points.landings[grid, radius]
     return landing
+
+
+def to_positions(offsets: Tensor, points: QueryTokens) -> Tensor:
+    """Converts what a landing reads for distinct tokens, (..., U, F, 2), to positions of queries, (..., N, F, 2)."""
+    if points.weights is not None:
+        return sample_field(offsets, points, points.weights)
+    return points.xy[:, None] + offsets.index_select(offsets.ndim - 3, points.index)

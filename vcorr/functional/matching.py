@@ -24,11 +24,12 @@ from vcorr.contract.geometry import TokenGrid, check_grid, is_positive
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.functional.arguments import check_floats
 from vcorr.functional.blocks import check_tokens, plain_precision
-from vcorr.functional.correlation import Costs, ReverseSums
-from vcorr.functional.fused_path import fuse_offsets
-from vcorr.functional.landing import Landing, make_landing
-from vcorr.functional.published_code import FieldLanding, RoundedCosts, sample_field
+from vcorr.functional.correlation import Costs
+from vcorr.functional.fused_path import fuse_positions
+from vcorr.functional.landing import Landing, make_landing, to_positions
+from vcorr.functional.published_code import FieldLanding, RoundedCosts
 from vcorr.functional.query_points import QueryTokens
+from vcorr.functional.shared_sums import SharedSums
 
 Heads = Literal["mean", "each"] | int | Sequence[int]
 
@@ -83,11 +84,14 @@ def match_readings(
     heads: Heads = "mean",
     radius: int = 0,
     with_mean: bool = False,
+    sums: SharedSums | None = None,
 ) -> list[Tensor]:
     """Computes `match_tokens` for several readings of one q and k; each result equals the single one to the bit.
 
     The sums of the reverse softmax over whole frames do not depend on the query points. They are computed once per
     scale and latent of the queries. In half precision difftrack shares nothing, because it rounds intermediate results.
+
+    sums: of q and k, which other calls with the same two tensors share as well; None for this call alone.
 
     Raises:
         UsageError: q, k or an option cannot be used; the message names it.
@@ -100,19 +104,15 @@ def match_readings(
     radius = _check_radius(radius)
     read_q = pick_heads(q, chosen)
     read_k = read_q if k is q else pick_heads(k, chosen)
-    sums: dict[tuple[float, int], ReverseSums] = {}
+    shared = (SharedSums() if sums is None else sums).of_heads(chosen)
     found = []
     for reading in readings:
         switches = switches_of(reading.variant)
         scale = resolve_scale(reading.scale, q, switches)
-        shared = sums.setdefault((scale, reading.points.latent), ReverseSums())
         costs = _costs(read_q, read_k, reading.points, symmetric, scale, switches, shared)
         landing = make_landing(grid, reading.points, radius, q.device)
         with plain_precision(q.device):
-            offsets = _offsets(
-                costs, landing, grid.frames, each=heads == "each", with_mean=with_mean or heads != "each"
-            )
-        found.append(to_positions(offsets, reading.points))
+            found.append(_read_positions(costs, landing, each=heads == "each", with_mean=with_mean or heads != "each"))
     return found
 
 
@@ -136,28 +136,33 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, var
         costs = Costs(f[None], f[None], points, symmetric=False, scale=1.0, softmax=False)
     landing = make_landing(grid, points, 0, f.device)
     with plain_precision(f.device):
-        offsets = _offsets(costs, landing, grid.frames, each=False, with_mean=True)
-    return to_positions(offsets, points)
+        return _read_positions(costs, landing, each=False, with_mean=True)
 
 
-def match_joined_heads(out: Tensor, grid: TokenGrid, points: QueryTokens, *, variant: Variant = "corrected") -> Tensor:
+def match_joined_heads(
+    out: Tensor,
+    grid: TokenGrid,
+    points: QueryTokens,
+    *,
+    variant: Variant = "corrected",
+    sums: SharedSums | None = None,
+) -> Tensor:
     """Computes `match_feature_tokens` of features whose heads lie side by side; does not wait for the device.
 
     Products add up over heads, so the fused kernels read the heads where they lie. Plain torch copies them together.
 
-    out: (H, F, h, w, d).
+    out: (H, F, h, w, d). sums: of out with itself, as for `match_readings`.
 
     Raises:
         UsageError: out does not fit the grid.
     """
     check_tokens("out", out, grid)
     if not switches_of(variant).second_softmax:
-        costs = Costs(out, out, points, symmetric=False, scale=1.0, softmax=False)
-        offsets = torch.zeros(len(points.tokens), grid.frames, 2, dtype=torch.float32, device=out.device)
-        landing = make_landing(grid, points, 0, out.device)
-        with plain_precision(out.device):
-            if fuse_offsets(costs, landing, offsets, each=False, with_mean=True):
-                return to_positions(offsets, points)
+        shared = (SharedSums() if sums is None else sums).of_heads(tuple(range(out.shape[0])))
+        costs = Costs(out, out, points, symmetric=False, scale=1.0, softmax=False, sums=shared)
+        found = fuse_positions(costs, make_landing(grid, points, 0, out.device), each=False, with_mean=True)
+        if found is not None:
+            return found
     return match_feature_tokens(join_heads(out), grid, points, variant=variant)
 
 
@@ -201,38 +206,32 @@ def _costs(
     symmetric: bool,
     scale: float,
     switches: Switches,
-    sums: ReverseSums,
+    sums: SharedSums,
 ) -> Costs | RoundedCosts:
     if switches.second_softmax and q.dtype != torch.float32:
         return RoundedCosts(q, k.to(q.dtype), points, symmetric, scale)
     return Costs(q, k, points, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
 
 
-def _offsets(
-    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
+def _read_positions(
+    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, *, each: bool, with_mean: bool
 ) -> Tensor:
-    """Returns what the landing reads from C for every query token, in pixels; 0 in the latent of the queries.
+    """Returns the positions of the queries that the landing reads from C, in pixels.
 
-    The shape is (U, F, 2) for the mean over heads and (A, U, F, 2) for `each` head. `with_mean` adds the mean to the
+    The shape is (N, F, 2) for the mean over heads and (A, N, F, 2) for `each` head. `with_mean` adds the mean to the
     heads as the last one.
     """
-    lead = (costs.heads + with_mean,) if each else ()
+    fused = fuse_positions(costs, landing, each=each, with_mean=with_mean)
+    if fused is not None:
+        return fused
+    lead, frames = (costs.heads + with_mean,) if each else (), costs.q.shape[1]
     tokens, own = costs.points.tokens, costs.points.latent
     out = torch.zeros(*lead, len(tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
-    if fuse_offsets(costs, landing, out, each=each, with_mean=with_mean):
-        return out
     for frame in (frame for frame in range(frames) if frame != own):
         for a, x, cost in costs.pieces(frame, each=each, with_mean=with_mean):
             target = out[a] if each else out
             target[..., x, frame, :] = landing.offsets(cost, tokens[x])
-    return out
-
-
-def to_positions(offsets: Tensor, points: QueryTokens) -> Tensor:
-    """Converts what a landing reads for distinct tokens, (..., U, F, 2), to positions of queries, (..., N, F, 2)."""
-    if points.weights is not None:
-        return sample_field(offsets, points, points.weights)
-    return points.xy[:, None] + offsets.index_select(offsets.ndim - 3, points.index)
+    return to_positions(out, costs.points)
 
 
 def pick_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:

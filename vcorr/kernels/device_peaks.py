@@ -36,7 +36,7 @@ def peak_kernel(
     even: tl.constexpr,
     widen: tl.constexpr,
 ):
-    """Raises peaks[row, frame] to the largest sum over heads of 2^(scale * q · k - whole_sums[head, row]) in a tile.
+    """Raises peaks[row, frame] to the largest mean over heads of 2^(scale * q · k - whole_sums[head, row]) in a tile.
 
     Peaks are the bits of float32 in int32: weights are not negative, so integers have their order. described: q_rows is
     a descriptor of the query tokens alone, (A, 1, U, d), and k is one of (A, F, P, d). Else both are pointers, and
@@ -63,5 +63,6 @@ def peak_kernel(
     shown = first < columns
     if masked:
         shown = shown & (tl.load(hidden + column) == 0)
-    bits = tl.where(shown[None, :], order_bits(total), 0)
-    tl.atomic_max(peaks + row * peaks_row + frame, tl.max(bits, 1), mask=row < rows, sem="relaxed")
+    bits = tl.max(tl.where(shown[None, :], order_bits(total), 0), 1)
+    largest = bits.to(tl.float32, bitcast=True) / heads  # keeps the order of the sums
+    tl.atomic_max(peaks + row * peaks_row + frame, order_bits(largest), mask=row < rows, sem="relaxed")

@@ -10,72 +10,101 @@ import triton.language as tl
 def place_kernel(
     keys,
     tokens,
+    index,
+    xy,
     table,
     out,
+    places,
     count,
     rows,
     jobs,
     own,
-    frames,
-    relative: tl.constexpr,
+    moving: tl.constexpr,
     block: tl.constexpr,
 ):
-    """Writes positions of the best tokens, (slots, rows, frames, 2), from keys (slots, rows, jobs).
+    """Writes positions, out[slot, query, frame] = (x, y), from keys (slots, rows, jobs).
 
-    A position is NaN where the peak is NaN.
-
-    table: (P, 2) positions of tokens. relative: subtracts the position of the query token. Frame
-    `own` is left as it is.
+    table: (P, 2) positions of tokens. moving: query xy[query] reads the row index[query], and moves from its token
+    tokens[row] to the best one. Else a query is a row, and its position is the one of the best token. Frame `own` has
+    xy, or 0. A position is NaN where the peak is NaN.
     """
     place = tl.program_id(0) * block + tl.arange(0, block)
-    ok = place < count
-    key = tl.load(keys + place, mask=ok, other=0)
-    token = 0x7FFFFFFF - (key & 0x7FFFFFFF).to(tl.int32)
-    token = tl.where(ok, token, 0)
+    ok = place < places
+    frame = place % (jobs + 1)
+    query = place // (jobs + 1) % count
+    slot = place // (jobs + 1) // count
+    still = frame == own
+    row = query
+    if moving:
+        row = tl.load(index + query, mask=ok, other=0).to(tl.int32)
+    job = frame - (frame > own).to(tl.int32)
+    at = (slot.to(tl.int64) * rows + row) * jobs + job
+    key = tl.load(keys + at, mask=ok & (frame != own), other=0)
+    token = tl.where(ok & (frame != own), 0x7FFFFFFF - (key & 0x7FFFFFFF).to(tl.int32), 0)
     lost = (key >> 32).to(tl.int32) == 0x7FC00000
-    row = place // jobs
-    job = place % jobs
-    at = out + 2 * (row.to(tl.int64) * frames + job + (job >= own).to(tl.int32))
     x = tl.load(table + 2 * token)
     y = tl.load(table + 2 * token + 1)
-    if relative:
-        start = tl.load(tokens + row % rows, mask=ok, other=0)
-        x -= tl.load(table + 2 * start)
-        y -= tl.load(table + 2 * start + 1)
-    tl.store(at, tl.where(lost, float("nan"), x), mask=ok)
-    tl.store(at + 1, tl.where(lost, float("nan"), y), mask=ok)
+    if moving:
+        start = tl.load(tokens + row, mask=ok, other=0)
+        x = x - tl.load(table + 2 * start)
+        y = y - tl.load(table + 2 * start + 1)
+    x = tl.where(still, 0.0, tl.where(lost, float("nan"), x))
+    y = tl.where(still, 0.0, tl.where(lost, float("nan"), y))
+    if moving:
+        x = tl.load(xy + 2 * query, mask=ok, other=0.0) + x
+        y = tl.load(xy + 2 * query + 1, mask=ok, other=0.0) + y
+    to = out + 2 * place.to(tl.int64)
+    tl.store(to, x, mask=ok)
+    tl.store(to + 1, y, mask=ok)
 
 
 @triton.jit
 def share_kernel(
-    parts,
+    text,
+    mine,
+    others,
     whole_sums,
     shares,
+    peaks,
     rows,
     heads,
-    segments,
+    jobs,
+    own,
+    with_text: tl.constexpr,
     padded: tl.constexpr,
     block_rows: tl.constexpr,
 ):
-    """Combines log-sum-exps of segments, parts[head, segment, row], into one of all tokens, whole_sums[head, row].
+    """Combines log-sum-exps of segments into one of all tokens, whole_sums[head, row].
 
-    shares[row, segment] is the mean over heads of each segment's part of the probability. Segments without tokens have
-    minus infinity.
+    Segments are the text, and every frame: text[head, row], mine[head, row] of the frame `own`, and others[head, job,
+    row] of all other frames. shares[row, segment] is the mean over heads of each segment's part of the probability.
+    peaks[row, segment] is set to 0. A segment without tokens has minus infinity.
     """
     row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    inside = row < rows
     segment = tl.arange(0, padded)
-    ok = (segment < segments)[:, None] & (row < rows)[None, :]
-    at = parts + segment[:, None] * rows + row[None, :]
+    frame = segment - 1
+    job = frame - (frame > own).to(tl.int32)
+    other = ((frame >= 0) & (frame != own) & (frame <= jobs))[:, None]
+    at = others + job[:, None] * rows + row[None, :]
     total = tl.zeros((padded, block_rows), tl.float32)
     for head in range(heads):
-        part = tl.load(at, mask=ok, other=float("-inf"))
+        part = tl.load(at, mask=other & inside[None, :], other=float("-inf"))
+        one = tl.load(mine + head * rows + row, mask=inside, other=float("-inf"))
+        part = tl.where((frame == own)[:, None], one[None, :], part)
+        if with_text:
+            one = tl.load(text + head * rows + row, mask=inside, other=float("-inf"))
+            part = tl.where((segment == 0)[:, None], one[None, :], part)
         peak = tl.max(part, 0)
         peak = tl.where(peak == float("-inf"), 0.0, peak)
         whole = peak + tl.log2(tl.sum(tl.exp2(part - peak[None, :]), 0))
-        tl.store(whole_sums + head * rows + row, whole, mask=row < rows)
+        tl.store(whole_sums + head * rows + row, whole, mask=inside)
         total += tl.exp2(part - whole[None, :])
-        at += segments * rows
-    tl.store(shares + row[None, :] * segments + segment[:, None], total / heads, mask=ok)
+        at += jobs * rows
+    ok = (segment < jobs + 2)[:, None] & inside[None, :]
+    to = row[None, :] * (jobs + 2) + segment[:, None]
+    tl.store(shares + to, total / heads, mask=ok)
+    tl.store(peaks + to, tl.zeros((padded, block_rows), tl.int32), mask=ok)
 
 
 @triton.jit

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vcorr.kernels.descriptors import as_argument, can_describe, take_tokens
+from vcorr.kernels.descriptors import as_argument, can_describe
 from vcorr.kernels.tilings import Tiling, choose_tilings, cost_tilings, launch_first, needs_float32
+from vcorr.kernels.token_matches import Scores, TakeRows
 from vcorr.kernels.token_sums import LOG2E, name_case, sum_frames
 
 
@@ -23,83 +24,110 @@ class SegmentRows(NamedTuple):
 
 
 def weigh_segments(
-    q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, *, own: int, scale: float, hidden: Tensor | None
+    scores: Scores,
+    k_text: Tensor,
+    *,
+    hidden: Tensor | None,
+    others: Tensor | None = None,
+    take_rows: TakeRows | None = None,
 ) -> SegmentRows:
     """Summarises one softmax over all tokens per segment.
 
     The sums need no second pass: the log-sum-exps of the segments give them.
 
     Args:
-        q: (A, F, P, d), queries.
-        k: (A, F, P, d), keys.
+        scores: of the query tokens with all tokens of the video.
         k_text: (A, n, d), keys of the text; n may be 0.
-        tokens: (U,) int64, the query tokens in frame `own`.
-        own: the frame of the query tokens.
-        scale: scale of the products.
         hidden: (n,) bool, True for text tokens that are left out; None for none.
+        others: `scores.sum_forward()`, if the caller has it.
+        take_rows: returns `scores.take_rows()`, for callers that share the copies.
     """
+    q, k, tokens, own = scores.q, scores.k, scores.tokens, scores.own
     masked = None if hidden is None else hidden.to(torch.uint8)
     mine, text = q[:, own : own + 1], k_text[:, None]
-    video = sum_frames(mine, k, own=0, scale=scale, tokens=tokens, all_frames=True)
-    parts = video
-    if k_text.shape[1]:
-        words = sum_frames(mine, text, own=0, scale=scale, tokens=tokens, all_frames=True, hidden=masked)
-        parts = torch.cat([words, video], dim=1)
-    sizes, sums = _share_segments(parts)
-    peaks = torch.zeros(len(tokens), 1 + k.shape[1], dtype=torch.int32, device=q.device)
-    _raise_peaks(peaks[:, 1:], mine, k, tokens, sizes, scale, None)
-    if k_text.shape[1]:
-        _raise_peaks(peaks[:, :1], mine, text, tokens, sizes, scale, masked)
-    else:
-        sums = torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)
-    return SegmentRows(sums, peaks.view(torch.float32) / q.shape[0])
+    parts = _Parts(
+        _sum_one(scores, mine, text, masked) if k_text.shape[1] else None,
+        _sum_one(scores, mine, k[:, own : own + 1], None),
+        scores.sum_forward() if others is None else others,
+    )
+    whole, sums, peaks = _share_segments(parts, own)
+    if len(tokens):
+        copied = take_rows or scores.take_rows
+        _raise_peaks(peaks[:, 1:], scores, k, whole, None, copied)
+        if k_text.shape[1]:
+            _raise_peaks(peaks[:, :1], scores, text, whole, masked, copied)
+    return SegmentRows(sums, peaks.view(torch.float32))
 
 
-def _share_segments(parts: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the log-sum-exp of all tokens, (A, U), and the share of each segment, (U, S). parts: (A, S, U)."""
-    heads, segments, rows = parts.shape
-    sizes = torch.empty(heads, rows, dtype=torch.float32, device=parts.device)
-    shares = torch.empty(rows, segments, dtype=torch.float32, device=parts.device)
+def _sum_one(scores: Scores, mine: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
+    """Returns the log-sum-exps over one segment, (A, 1, U). mine: (A, 1, P, d), the frame of the query tokens."""
+    return sum_frames(mine, keys, own=0, scale=scores.scale, tokens=scores.tokens, all_frames=True, hidden=hidden)
+
+
+class _Parts(NamedTuple):
+    """Log-sum-exps of the segments: of the text (A, 1, U) or None, of the own frame (A, 1, U), of others (A, J, U)."""
+
+    text: Tensor | None
+    own: Tensor
+    others: Tensor
+
+
+def _share_segments(parts: _Parts, own: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the log-sum-exp of all tokens, (A, U), the share of each segment, (U, 1 + F), and as many zeros."""
+    heads, jobs, rows = parts.others.shape
+    whole = torch.empty(heads, rows, dtype=torch.float32, device=parts.own.device)
+    shares = torch.empty(rows, 2 + jobs, dtype=torch.float32, device=whole.device)
+    peaks = torch.empty(rows, 2 + jobs, dtype=torch.int32, device=whole.device)
     if not rows:
-        return sizes, shares
+        return whole, shares, peaks
     from vcorr.kernels.device_results import share_kernel
 
     def start(tiling: Tiling) -> None:
         share_kernel[(-(-rows // tiling.rows),)](
-            parts, sizes, shares, rows, heads, segments, padded=tiling.columns, block_rows=tiling.rows
+            parts.own if parts.text is None else parts.text,
+            parts.own,
+            parts.others,
+            whole,
+            shares,
+            peaks,
+            rows,
+            heads,
+            jobs,
+            own,
+            with_text=parts.text is not None,
+            padded=tiling.columns,
+            block_rows=tiling.rows,
         )
 
-    padded = 1 << (segments - 1).bit_length()
-    launch_first(f"shares {padded}", parts.device, [Tiling(32, padded, 0), Tiling(16, padded, 0)], start)
-    return sizes, shares
+    padded = 1 << (1 + jobs).bit_length()
+    launch_first(f"shares {padded}", whole.device, [Tiling(32, padded, 0), Tiling(16, padded, 0)], start)
+    return whole, shares, peaks
 
 
 def _raise_peaks(
-    peaks: Tensor, q: Tensor, k: Tensor, tokens: Tensor, sizes: Tensor, scale: float, hidden: Tensor | None
+    peaks: Tensor, scores: Scores, k: Tensor, whole: Tensor, hidden: Tensor | None, take_rows: TakeRows
 ) -> None:
-    """Writes the bits of the largest sums over heads, (U, F), into `peaks`. q: (A, 1, P, d); k: (A, F, P', d)."""
+    """Writes the bits of the largest means over heads, (U, F), into `peaks`. k: (A, F, P', d)."""
     heads, frames, columns, width = k.shape
-    rows = len(tokens)
-    if not rows:
-        return
+    q, rows = scores.q[:, scores.own : scores.own + 1], len(scores.tokens)
     widen = needs_float32(q, k)
     described = can_describe(q, k)
-    q_rows = take_tokens(q, q, tokens, 0)[0] if described else q
+    q_rows = take_rows()[0] if described else q
     from vcorr.kernels.device_peaks import peak_kernel
 
     def start(tiling: Tiling) -> None:
         peak_kernel[-(-rows // tiling.rows), -(-columns // tiling.columns), frames](
             as_argument(q_rows, tiling.rows, tiling.reach(width), described=described),
             as_argument(k, tiling.columns, tiling.reach(width), described=described),
-            tokens,
+            scores.tokens,
             q if hidden is None else hidden,
-            sizes,
+            whole,
             peaks,
             rows,
             columns,
             heads,
             width,
-            scale * LOG2E,
+            scores.scale * LOG2E,
             q.stride(0),
             q.stride(2),
             *k.stride()[:3],

@@ -69,7 +69,7 @@ def _best_agree(scores: Scores, keys: Tensor) -> bool:
 
 def _rows_agree(scores: Scores) -> bool:
     q, k, tokens = scores.q, scores.k, scores.tokens
-    rows = weigh_segments(q, k, k[:, 0, :5], tokens, own=scores.own, scale=scores.scale, hidden=None)
+    rows = weigh_segments(scores, k[:, 0, :5], hidden=None)
     keys = torch.cat([k[:, 0, :5], k.flatten(1, 2)], dim=1).double()
     weights = (q[:, scores.own, tokens].double() @ keys.mT * scores.scale).softmax(dim=-1).mean(dim=0)
     parts = torch.split(weights, [5, *[k.shape[2]] * k.shape[1]], dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,8 +69,8 @@ class Scores:
         return self.q is self.k
 
     def take_rows(self) -> tuple[Tensor, Tensor]:
-        """Returns the query tokens of q and of k, each (A, 1, U, d); for one direction, the tokens of q twice."""
-        return take_tokens(self.q, self.k if self.both else self.q, self.tokens, self.own)
+        """Returns the query tokens of q and of k, each (A, 1, U, d), contiguous."""
+        return take_tokens(self.q, self.k, self.tokens, self.own)
 
     def sum_forward(self) -> Tensor:
         """Returns the sums over the tokens of each frame, (A, J, U)."""
@@ -80,13 +81,16 @@ class Scores:
         return sum_frames(self.q, self.k, own=self.own, scale=self.scale, moving_left=True)
 
 
-def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Tensor:
+TakeRows = Callable[[], tuple[Tensor, Tensor]]
+
+
+def find_best(scores: Scores, sums: Sums | None, slots: Slots, take_rows: TakeRows | None = None) -> Tensor:
     """Finds the best token of each other frame for every query token, without writing a correlation to memory.
 
-    It returns keys, (S, U, J) int64, for `place_best`, `read_tokens` and `read_peaks`. Peaks are the correlation times
-    the number of heads and directions that were added; raw products for no softmax.
+    It returns keys, (S, U, J) int64, for `place_queries`, `place_best`, `read_tokens` and `read_peaks`. Peaks are the
+    correlation times the number of heads and directions that were added; raw products for no softmax.
 
-    sums: of `scores`; None for no softmax.
+    sums: of `scores`; None for no softmax. take_rows: returns `scores.take_rows()`, for callers that share the copies.
     """
     heads, frames, columns, width = scores.q.shape
     rows, jobs = len(scores.tokens), frames - 1
@@ -96,7 +100,7 @@ def find_best(scores: Scores, sums: Sums | None, slots: Slots) -> Tensor:
     widen = needs_float32(scores.q, scores.k)
     # both directions of each head in one loop keep too many descriptors: pointers were faster on one H100
     described = can_describe(scores.q, scores.k) and not slots.each
-    q_rows, k_rows = scores.take_rows() if described else (scores.q, scores.k)
+    q_rows, k_rows = (take_rows or scores.take_rows)() if described else (scores.q, scores.k)
     from vcorr.kernels.device_costs import cost_kernel
 
     forward = scores.q if sums is None else sums.forward
@@ -148,40 +152,42 @@ def read_tokens(keys: Tensor) -> Tensor:
     return _LARGEST - (keys & _LARGEST)
 
 
-@dataclass(frozen=True)
-class Table:
-    """Positions of the tokens of a frame, (P, 2) float32 pixels. relative: read as motion from the query token."""
+def place_best(keys: Tensor, table: Tensor, own: int) -> Tensor:
+    """Returns the positions of the best tokens in all frames, (S, U, F, 2); NaN where a peak is NaN.
 
-    positions: Tensor
-    relative: bool
-
-
-def place_best(keys: Tensor, tokens: Tensor, own: int, table: Table, out: Tensor) -> None:
-    """Writes the positions of the best tokens into `out`, (S, U, F, 2) contiguous; NaN where a peak is NaN.
-
-    keys: of `find_best`. tokens: (U,) int64, the query tokens in frame `own`, which is left as it is.
+    keys: of `find_best`. table: (P, 2) float32, the positions of the tokens of a frame. own: the frame of the query
+    tokens, whose positions are 0.
     """
-    count, block = keys.numel(), 256
-    if not count:
-        return
+    return _place(keys, table, own, None)
+
+
+def place_queries(keys: Tensor, table: Tensor, tokens: Tensor, own: int, index: Tensor, xy: Tensor) -> Tensor:
+    """Returns the positions of queries that move as their tokens do, in all frames, (S, N, F, 2); NaN as above.
+
+    tokens: (U,) int64, the query tokens in frame `own`. index: (N,) int64, which of them each query reads. xy: (N, 2)
+    float32, the queries, which are their own positions in frame `own`.
+    """
+    return _place(keys, table, own, (tokens, index, xy))
+
+
+def _place(keys: Tensor, table: Tensor, own: int, queries: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    slots, rows, jobs = keys.shape
+    tokens, index, xy = queries or (keys, keys, table)
+    count = rows if queries is None else len(index)
+    out = torch.empty(slots, count, jobs + 1, 2, dtype=torch.float32, device=keys.device)
+    if not out.numel():
+        return out
     from vcorr.kernels.device_results import place_kernel
 
     def start(tiling: Tiling) -> None:
-        place_kernel[(-(-count // block),)](
-            keys,
-            tokens,
-            table.positions,
-            out,
-            count,
-            len(tokens),
-            keys.shape[2],
-            own,
-            out.shape[2],
-            relative=table.relative,
-            block=block,
-        )
+        places = slots * count * (jobs + 1)
+        place_kernel[(-(-places // tiling.columns),)](
+            keys, tokens, index, xy, table, out, places, count, rows, jobs, own,
+            moving=queries is not None, block=tiling.columns,
+        )  # fmt: skip
 
-    launch_first("place", out.device, (Tiling(0, 0, 0),), start)
+    launch_first("place", out.device, (Tiling(0, 256, 0),), start)
+    return out
 
 
 class Window(NamedTuple):

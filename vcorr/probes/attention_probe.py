@@ -69,7 +69,7 @@ class Attention(BuiltinProbe):
         q, k, text = _take_scaled(capture, heads)
         tokens = on_tensors.locate_rows(capture.grid, points, q.device, variant=variant)
         return on_tensors.attention_token_rows(
-            q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask
+            q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask, sums=capture.sums_of(q, k)
         )
 
     def _weigh(

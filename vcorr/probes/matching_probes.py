@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vcorr.capture.captures import Capture
-    from vcorr.contract.geometry import TokenGrid
     from vcorr.functional.query_points import QueryPoints
 
     ByHead = dict[int, Tensor]
@@ -145,6 +144,7 @@ class SoftmaxMatch(BuiltinProbe):
             radius=self._config.radius,
             symmetric=self._config.symmetric,
             with_mean=heads.each,
+            sums=capture.sums_of(left, right),
         )
 
     def _scale(self, capture: Capture, variant: Switches) -> float | None:
@@ -234,11 +234,12 @@ class Feature(BuiltinProbe):
             UsageError: a chosen head does not exist.
         """
         out, points = self._take_chosen(capture.out), on_tensors.query_points(queries)
-        return [self._read(out, capture.grid, points, variant) for variant in variants]
+        return [self._read(out, capture, points, variant) for variant in variants]
 
-    def _read(self, out: Tensor, grid: TokenGrid, points: QueryPoints, variant: Switches) -> ByHead:
+    def _read(self, out: Tensor, capture: Capture, points: QueryPoints, variant: Switches) -> ByHead:
+        grid, sums = capture.grid, capture.sums_of(out, out)
         located = points.locate(grid, out.device, variant)
-        found = {self._heads.column: on_tensors.match_joined_heads(out, grid, located, variant=variant)}
+        found = {self._heads.column: on_tensors.match_joined_heads(out, grid, located, variant=variant, sums=sums)}
         for head, f in enumerate(out if self._heads.each else ()):
             found[head] = on_tensors.match_features(f, grid, points, variant=variant)
         return found

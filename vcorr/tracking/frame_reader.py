@@ -19,8 +19,7 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.variants import Switches
-from vcorr.functional.landing import make_landing
-from vcorr.functional.matching import to_positions
+from vcorr.functional.landing import make_landing, to_positions
 from vcorr.functional.paired_tokens import frames_at_once
 from vcorr.functional.published_code import Landed
 from vcorr.functional.query_points import QueryPoints, QueryTokens, upload
