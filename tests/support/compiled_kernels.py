@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "0"
@@ -42,16 +42,10 @@ DESCRIBED = {"right": "block_columns", "q": "block_columns", "k": "block_columns
 """The sides that a kernel reads through descriptors, and what says how many tokens a tile of them has."""
 DESCRIBED |= dict.fromkeys(("q_rows", "k_rows"), "block_rows")
 
-COUNTS = {"rows", "columns", "heads", "own", "jobs", "places", "count", "grid_rows", "grid_columns"}
-COUNTS |= {"job_tokens", "job_sums"}
-
 
 @dataclass(frozen=True)
 class Program:
-    """One kernel with its constants. dtype: of the tokens, bf16 or fp32. arch: 80 for Ampere, 90 for Hopper.
-
-    ones: all counts and `own` are 1, which Triton turns into constants when a kernel starts.
-    """
+    """One kernel with its constants. dtype: of the tokens, bf16 or fp32. arch: 80 for Ampere, 90 for Hopper."""
 
     kernel: Any
     constants: dict[str, Any]
@@ -60,15 +54,12 @@ class Program:
     arch: int
     warps: int
     stages: int
-    ones: bool = False
 
     def compile(self) -> dict[str, Any]:
         """Returns what the compiler made: bytes of shared memory, and the number of products of whole tiles."""
-        ones = [name for name in self.kernel.arg_names if self.ones and name in COUNTS]
-        constants = {**dict.fromkeys(ones, 1), **self.constants}
         signature, attributes = {}, {}
         for index, name in enumerate(self.kernel.arg_names):
-            if name in constants:
+            if name in self.constants:
                 signature[name] = "constexpr"
                 continue
             if self._is_described(name):
@@ -79,7 +70,7 @@ class Program:
             signature[name] = (POINTERS[name] or f"*{self.dtype}") if name in POINTERS else number
             if name in POINTERS or name.endswith(("_head", "_frame", "_token", "width")):
                 attributes[(index,)] = [["tt.divisibility", 16]]
-        source = ASTSource(fn=self.kernel, signature=signature, constexprs=constants, attrs=attributes)
+        source = ASTSource(fn=self.kernel, signature=signature, constexprs=self.constants, attrs=attributes)
         options = {"num_warps": self.warps, "num_stages": self.stages}
         built = triton.compile(source, target=GPUTarget("cuda", self.arch, 32), options=options)
         tiles = built.asm["ptx"].count("wgmma.mma_async") + built.asm["ptx"].count("mma.sync")
@@ -146,8 +137,6 @@ def main() -> None:
         ]
     for case in cases:
         for program in list_programs(*case, every):
-            if every:
-                replace(program, ones=True).compile()
             sys.stdout.write(json.dumps(program.compile()) + "\n")
             sys.stdout.flush()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vcorr.bench.measuring import Progress
+from vcorr.bench.side_tasks import Deadline, run_tasks
 from vcorr.kernels.segment_rows import weigh_segments
 from vcorr.kernels.self_check import correlate
 from vcorr.kernels.tilings import interprets
@@ -93,33 +94,66 @@ class DrawnCase:
         return ROUNDING + LOGIT_ERROR * longest**2 * self.scale
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn. cases: per dtype. widths: of a head, which the cases take in turns; each is compiled anew."""
+
+    cases: int
+    seed: int
+    widths: Sequence[int]
+
+
 def measure_agreement(
-    device: torch.device, dtypes: list[torch.dtype], cases: int, seed: int, say: Progress
+    device: torch.device,
+    dtypes: Sequence[torch.dtype],
+    drawing: Drawing,
+    say: Progress,
+    *,
+    threads: int = 1,
+    deadline: Deadline | None = None,
 ) -> list[Agreement]:
     """Draws cases and compares every kernel with float64.
 
-    say: gets one line of progress per case.
+    Args:
+        device: of the kernels.
+        dtypes: of the tokens.
+        drawing: the cases.
+        say: gets one line of progress per case.
+        threads: cases at a time. Most of their time goes to the compiler.
+        deadline: the end of the measurement; what was compared until then counts.
     """
     found: dict[tuple[str, str], Agreement] = {}
-    for index in range(cases):
-        for dtype in dtypes:
-            case = draw_case(np.random.default_rng((seed, index)), device, dtype)
-            for one in _compare_case(case):
-                found[one.kernel, one.dtype] = found.get((one.kernel, one.dtype), Agreement(one.kernel, one.dtype)).add(
-                    one
-                )
-            wrong = sum(one.wrong for one in found.values())
-            size = " x ".join(map(str, case.q.shape))
-            say(f"{_name(dtype)} case {index + 1} of {cases}: {size}, {wrong} wrong so far")
-    return list(found.values())
+    end = deadline or Deadline()
+    draws = [(index, dtype) for index in range(drawing.cases) for dtype in dtypes]
+    tasks = [partial(_measure_case, index, drawing, device, dtype, end) for index, dtype in draws]
+    for done, (case, agreements) in enumerate(run_tasks(tasks, threads, end), 1):
+        for one in agreements:
+            key = (one.kernel, one.dtype)
+            found[key] = found.get(key, Agreement(*key)).add(one)
+        wrong = sum(one.wrong for one in found.values())
+        size = " x ".join(map(str, case.q.shape))
+        say(f"case {done} of {len(tasks)}, {_name(case.q.dtype)}: {size}, {wrong} wrong so far")
+    return [found[key] for key in sorted(found)]
 
 
-def draw_case(random: np.random.Generator, device: torch.device, dtype: torch.dtype) -> DrawnCase:
-    """Draws sizes, layout and vectors; small ones for the interpreter."""
+def _measure_case(
+    index: int, drawing: Drawing, device: torch.device, dtype: torch.dtype, deadline: Deadline
+) -> tuple[DrawnCase, list[Agreement]]:
+    """Returns a case and what was compared before the deadline."""
+    random = np.random.default_rng((drawing.seed, index))
+    with torch.no_grad():  # a thread has its own mode
+        case = draw_case(random, device, dtype, drawing.widths[index % len(drawing.widths)])
+        return case, list(_compare_case(case, deadline))
+
+
+def draw_case(random: np.random.Generator, device: torch.device, dtype: torch.dtype, width: int) -> DrawnCase:
+    """Draws sizes, layout and vectors; small ones for the interpreter.
+
+    On a GPU the number of heads is even, so that strides differ as little as Triton's compiler tells apart.
+    """
     small = interprets()
-    heads, frames = int(random.integers(1, 3 if small else 7)), int(random.integers(2, 4 if small else 6))
-    tokens = int(random.integers(1, 40 if small else 1600))
-    width = int(random.choice((8, 20, 72) if small else (16, 40, 64, 72, 80, 96, 128, 160, 256)))
+    heads = int(random.integers(1, 3)) if small else int(random.choice((2, 4, 6)))
+    frames, tokens = int(random.integers(2, 4 if small else 6)), int(random.integers(1, 40 if small else 1600))
     words, own = int(random.integers(0, 40 if small else 300)), int(random.integers(frames))
     sharp = float(random.choice(SHARPNESS))
     generator = torch.Generator(device).manual_seed(int(random.integers(1 << 31)))
@@ -134,30 +168,44 @@ def draw_case(random: np.random.Generator, device: torch.device, dtype: torch.dt
     return DrawnCase(q, k, draw(heads, words, width), hidden, torch.from_numpy(picked).to(device), own)
 
 
-def _compare_case(case: DrawnCase) -> Iterator[Agreement]:
-    """Yields one agreement per kernel and way of matching."""
-    slots = Slots(each=True, with_mean=True)
+_SLOTS = {"": Slots(each=False, with_mean=True), ", each head": Slots(each=True, with_mean=True)}
+"""What `match` reads, by the end of a kernel's name: the mean over heads, or each head and the mean."""
+
+
+def _compare_case(case: DrawnCase, deadline: Deadline) -> Iterator[Agreement]:
+    """Yields one agreement per kernel and way of matching, while there is time."""
+    for compare in _list_comparisons(case):
+        if not deadline.allows():
+            return
+        yield compare()
+
+
+def _list_comparisons(case: DrawnCase) -> Iterator[Callable[[], Agreement]]:
     for name, scores in {
         "both directions": Scores(case.q, case.k, case.tokens, case.own, case.scale),
         "one direction": Scores(case.q, case.k, case.tokens, case.own, case.scale, symmetric=False),
         "a tensor with itself": Scores(case.k, case.k, case.tokens, case.own, case.scale),
     }.items():
-        sums = Sums(scores.sum_forward(), scores.sum_reverse() if scores.both else None)
-        yield _compare_best(f"match, {name}", scores, find_best(scores, sums, slots), case.rounding)
+        for end, slots in _SLOTS.items():
+            yield partial(_compare_best, f"match, {name}{end}", scores, slots, case.rounding)
     raw = Scores(case.k, case.k, case.tokens, case.own, 1.0, softmax=False, symmetric=False)
-    yield _compare_best("match_features", raw, find_best(raw, None, slots), ROUNDING)
-    yield _compare_tracked(case)
-    yield _compare_rows(case)
+    yield partial(_compare_best, "match_features", raw, _SLOTS[""], ROUNDING)
+    yield partial(_compare_tracked, case)
+    yield partial(_compare_rows, case)
 
 
-def _compare_best(name: str, scores: Scores, keys: Tensor, rounding: float) -> Agreement:
-    """Compares the best tokens of each head and of the mean with float64."""
+def _compare_best(name: str, scores: Scores, slots: Slots, rounding: float) -> Agreement:
+    """Compares the best tokens of the mean with float64; if there are more slots, those of each head as well."""
     result = Agreement(name, _name(scores.q.dtype), cases=1)
+    sums = None
+    if scores.softmax:
+        sums = Sums(scores.sum_forward(), scores.sum_reverse() if scores.both else None)
+    keys = find_best(scores, sums, slots)
     best, peaks = read_tokens(keys), read_peaks(keys)
     frames = [frame for frame in range(scores.q.shape[1]) if frame != scores.own]
     for job, frame in enumerate(frames):
         costs = correlate(scores, frame)
-        costs = torch.cat([costs, costs.sum(dim=0, keepdim=True)])
+        costs = torch.cat([costs, costs.sum(dim=0, keepdim=True)])[-len(best) :]
         top, expected = costs.max(dim=-1)
         chosen = best[..., job]
         reached = costs.gather(-1, chosen[..., None])[..., 0]

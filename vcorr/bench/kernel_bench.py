@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from vcorr.bench.kernel_agreement import Agreement, measure_agreement
+from vcorr.bench.kernel_agreement import Agreement, Drawing, measure_agreement
 from vcorr.bench.kernel_times import COGVIDEOX_2B, SMALL, TILINGS, KernelTime, TilingTime, time_kernels, time_tilings
 from vcorr.bench.measuring import Progress
+from vcorr.bench.side_tasks import Deadline
 from vcorr.contract.errors import UsageError
-from vcorr.kernels.kernel_choice import DTYPES, refuse_device
+from vcorr.contract.index_text import split_names
+from vcorr.kernels.kernel_choice import DTYPES, WIDEST, refuse_device
 from vcorr.kernels.tilings import interprets
+
+WIDTHS = (64, 128, 72)
+"""Channels of a head that are drawn: of CogVideoX, of larger models, and one that is no power of two."""
+
+SMALL_WIDTHS = (8, 20, 72)
+"""The same for the interpreter."""
+
+NAMES = tuple(str(dtype).removeprefix("torch.") for dtype in DTYPES)
 
 
 @dataclass(frozen=True)
@@ -27,24 +39,36 @@ class KernelOptions:
         pairs: timed pairs of fused and plain, after one to warm up; 0 times nothing.
         small: times a tiny layer in place of one of CogVideoX-2B.
         tune: also times every tiling.
+        dtypes: of the drawn cases, separated by commas.
+        widths: of their heads, separated by commas; None for `WIDTHS`.
+        threads: cases that are compiled and compared at a time; None for one per core, up to one per dtype and width.
+        time_limit: seconds after which the measurement ends with what it has; None for no limit.
     """
 
     device: str | None = None
-    cases: int = 24
+    cases: int = 12
     seed: int = 0
     pairs: int = 10
     small: bool = False
     tune: bool = False
+    dtypes: str = ",".join(NAMES)
+    widths: str | None = None
+    threads: int | None = None
+    time_limit: float | None = None
 
 
 @dataclass(frozen=True)
 class KernelBench:
-    """What was measured. facts: device, versions and size, for the reader of the numbers."""
+    """What was measured. facts: device, versions, size and seconds, for the reader of the numbers.
+
+    stopped: says that the time limit left something out; "" if nothing.
+    """
 
     facts: dict[str, Any]
     agreement: list[Agreement]
     times: list[KernelTime] = field(default_factory=list)
     tilings: list[TilingTime] = field(default_factory=list)
+    stopped: str = ""
 
     @property
     def tables(self) -> tuple[Sequence[Any], ...]:
@@ -58,15 +82,48 @@ def run_kernel_bench(options: KernelOptions, say: Progress) -> KernelBench:
     say: gets one line of progress at a time.
 
     Raises:
-        UsageError: the kernels cannot run on the device.
+        UsageError: the kernels cannot run on the device, or an option cannot be used.
     """
+    began, deadline = time.monotonic(), Deadline(options.time_limit)
+    dtypes, widths = _read_dtypes(options.dtypes), _read_widths(options.widths)
     device = _choose_device(options.device)
     size = SMALL if options.small else COGVIDEOX_2B
+    drawing = Drawing(options.cases, options.seed, widths)
+    threads = _choose_threads(options.threads, len(dtypes) * len(widths))
+    say(f"compiling for {len(dtypes)} dtypes and {len(widths)} widths, {threads} at a time")
     with torch.no_grad():
-        agreement = measure_agreement(device, list(DTYPES), options.cases, options.seed, say)
-        times = time_kernels(device, torch.bfloat16, size, options.pairs, say) if options.pairs else []
-        tilings = time_tilings(device, torch.bfloat16, size, TILINGS, say) if options.tune else []
-    return KernelBench(_describe(device, options), agreement, times, tilings)
+        agreement = measure_agreement(device, dtypes, drawing, say, threads=threads, deadline=deadline)
+        times, tilings = [], []
+        if options.pairs:
+            times = time_kernels(device, torch.bfloat16, size, options.pairs, say, threads=threads, deadline=deadline)
+        if options.tune:
+            tilings = time_tilings(device, torch.bfloat16, size, TILINGS, say, deadline=deadline)
+    facts = _describe(device, options) | {"widths": list(widths), "seconds": round(time.monotonic() - began, 1)}
+    stopped = f"It stopped at the time limit of {options.time_limit:g} seconds; the rest is missing."
+    return KernelBench(facts, agreement, times, tilings, stopped if deadline.cut_short else "")
+
+
+def _read_dtypes(text: str) -> list[torch.dtype]:
+    names = split_names(text)
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not names:
+        raise UsageError(f"--dtypes: expected some of {', '.join(NAMES)}, got {text!r}.")
+    return [DTYPES[NAMES.index(name)] for name in dict.fromkeys(names)]
+
+
+def _read_widths(text: str | None) -> Sequence[int]:
+    if text is None:
+        return SMALL_WIDTHS if interprets() else WIDTHS
+    names = split_names(text)
+    if not names or not all(name.isdecimal() and 0 < int(name) <= WIDEST for name in names):
+        raise UsageError(f"--widths: expected whole numbers from 1 to {WIDEST}, got {text!r}.", hint="--widths 64,128")
+    return [int(name) for name in dict.fromkeys(names)]
+
+
+def _choose_threads(wanted: int | None, programs: int) -> int:
+    if interprets():
+        return 1
+    return wanted or max(1, min(os.cpu_count() or 1, programs))
 
 
 def _choose_device(name: str | None) -> torch.device:

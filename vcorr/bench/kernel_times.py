@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vcorr.bench.measuring import Progress
+from vcorr.bench.side_tasks import Deadline, run_tasks
 from vcorr.bench.timing import settle, time_in_turns, time_run
 from vcorr.contract.geometry import TokenGrid
 from vcorr.data.query_grids import query_grid
@@ -81,28 +83,54 @@ class TilingTime:
 
 
 def time_kernels(
-    device: torch.device, dtype: torch.dtype, size: LayerSize, pairs: int, say: Progress
+    device: torch.device,
+    dtype: torch.dtype,
+    size: LayerSize,
+    pairs: int,
+    say: Progress,
+    *,
+    threads: int = 1,
+    deadline: Deadline | None = None,
 ) -> list[KernelTime]:
     """Measures every function with 400 points and with every token of frame 0, plain and fused in turns.
 
-    say: gets one line of progress per function.
+    say: gets one line of progress per function. threads: functions that are compiled at a time, before all times.
+    deadline: the end of the measurement; functions that were not timed until then are left out.
     """
-    found = []
+    found: list[KernelTime] = []
+    end = deadline or Deadline()
     layer = _draw_layer(size, device, dtype)
-    for points in _list_points(size.grid):
+    some, every = _list_points(size.grid)
+    for _ in run_tasks([partial(_compile, run) for _, run in _list_runs(layer, size, some)], threads, end):
+        pass
+    for points in (some, every):
         for name, run in _list_runs(layer, size, points):
+            if not end.allows():
+                return found
             found.append(_time_pair(name, len(points), run, str(device), pairs))
             say(f"{name}, {len(points)} points: {found[-1].fused_ms:.3f} ms fused, {found[-1].plain_ms:.3f} ms plain")
     return found
 
 
+def _compile(run: Callable[[], object]) -> None:
+    with torch.no_grad(), use_kernels("fused"):  # a thread has its own modes
+        run()
+
+
 def time_tilings(
-    device: torch.device, dtype: torch.dtype, size: LayerSize, tilings: tuple[Tiling, ...], say: Progress
+    device: torch.device,
+    dtype: torch.dtype,
+    size: LayerSize,
+    tilings: tuple[Tiling, ...],
+    say: Progress,
+    *,
+    deadline: Deadline | None = None,
 ) -> list[TilingTime]:
     """Measures both passes of `match` with each tiling, for every token of frame 0; the fastest first.
 
-    say: gets one line of progress per tiling.
+    say: gets one line of progress per tiling. deadline: the end of the measurement, as for `time_kernels`.
     """
+    end = deadline or Deadline()
     layer = _draw_layer(size, device, dtype)
     q, k = merge_tokens(layer.q), merge_tokens(layer.k)
     scores = Scores(q, k, torch.arange(q.shape[2], device=device), 0, size.width**-0.5)
@@ -114,7 +142,7 @@ def time_tilings(
     }
     found = []
     for name, run in passes.items():
-        for tiling in tilings:
+        for tiling in itertools.takewhile(lambda _: end.allows(), tilings):
             found.append(_time_tiling(name, tiling, run, str(device)))
             say(f"{name}, {tiling}: {found[-1].error or f'{found[-1].ms:.3f} ms'}")
     return sorted(found, key=lambda one: (one.kernel, bool(one.error), one.ms))

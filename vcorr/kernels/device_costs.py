@@ -5,10 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vcorr.kernels.device_tiles import add_head, keep_best
+from vcorr.kernels.device_tiles import COUNTS, add_head, keep_best
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def cost_kernel(
     q,
     k,

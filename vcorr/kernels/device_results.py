@@ -5,8 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from vcorr.kernels.device_tiles import COUNTS
 
-@triton.jit
+
+@triton.jit(do_not_specialize=COUNTS)
 def place_kernel(
     keys,
     tokens,
@@ -58,7 +60,7 @@ def place_kernel(
     tl.store(to + 1, y, mask=ok)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def share_kernel(
     text,
     mine,
@@ -107,7 +109,7 @@ def share_kernel(
     tl.store(peaks + to, tl.zeros((padded, block_rows), tl.int32), mask=ok)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def take_kernel(
     q,
     k,

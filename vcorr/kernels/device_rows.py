@@ -5,10 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vcorr.kernels.device_tiles import add_products
+from vcorr.kernels.device_tiles import COUNTS, add_products
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def row_kernel(
     q,
     k,

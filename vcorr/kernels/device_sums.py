@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vcorr.kernels.device_tiles import add_products, load_described, load_tile
+from vcorr.kernels.device_tiles import COUNTS, add_products, load_described, load_tile
 
 
 @triton.jit
@@ -71,7 +71,7 @@ def score_tile(
     return scores
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def sum_kernel(
     left,
     right,

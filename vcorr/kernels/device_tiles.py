@@ -9,6 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+COUNTS = (
+    *("rows", "columns", "heads", "own", "jobs", "places", "count", "grid_rows", "grid_columns", "radius"),
+    *("job_tokens", "job_sums", "out_head", "out_job", "out_side", "best_head", "peaks_row"),
+)
+"""Numbers that a kernel is not compiled anew for: Triton would else do so if one is 1, or a multiple of 16."""
+
 
 @triton.jit
 def load_tile(base, tokens, stride, start, width, step: tl.constexpr, even: tl.constexpr, widen: tl.constexpr):

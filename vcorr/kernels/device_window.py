@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vcorr.kernels.device_tiles import load_tile
+from vcorr.kernels.device_tiles import COUNTS, load_tile
 
 
 @triton.jit
@@ -57,7 +57,7 @@ def sum_window(
     return cost
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def window_kernel(
     q,
     k,
