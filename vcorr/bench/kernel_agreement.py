@@ -195,7 +195,7 @@ def _list_comparisons(case: DrawnCase) -> Iterator[Callable[[], Agreement]]:
 
 
 def _compare_best(name: str, scores: Scores, slots: Slots, rounding: float) -> Agreement:
-    """Compares the best tokens of the mean with float64; if there are more slots, those of each head as well."""
+    """Compares the best tokens of all slots with float64."""
     result = Agreement(name, _name(scores.q.dtype), cases=1)
     sums = None
     if scores.softmax:
