@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import together
 from support.heard import Listening
+from support.processes import PATIENCE
 from support.tables import same
 
 import vcorr
@@ -90,12 +91,24 @@ def assert_as_in_one_process(shared: Outcome, alone: Outcome) -> None:
     assert "parallel" not in alone.run.record()["resolved"]
 
 
+class Impatient(Listening):
+    """Waits for all processes at the first clip, where all of them fail, and then no longer for those that wait."""
+
+    def __init__(self, monkeypatch) -> None:
+        super().__init__()
+        self._monkeypatch = monkeypatch
+
+    def clip_failed(self, clip_id: str, error: str) -> None:
+        super().clip_failed(clip_id, error)
+        self._monkeypatch.setattr(team, "SECONDS_TO_AGREE", 0.1)
+
+
 def test_a_clip_fails_if_all_processes_fail_or_one_for_which_the_others_wait_and_some_errors_end_the_run(
     registry, tmp_path, processes, monkeypatch
 ) -> None:
-    monkeypatch.setattr(team, "SECONDS_TO_AGREE", 0.1)
+    monkeypatch.setattr(team, "SECONDS_TO_AGREE", PATIENCE)
     monkeypatch.setenv(together.FAILING, "slide-0 all raise; slide-1 1 alone; slide-2 1 lack")
-    heard = Listening()
+    heard = Impatient(monkeypatch)
     with pytest.raises(vcorr.MissingError, match=r"The shelf is empty\.\nFill it\."):
         run(registry, tmp_path / "runs", heard)
     said = "ValueError: {} (model 'together' of support.together 1, in run())"
