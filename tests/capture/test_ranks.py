@@ -1,4 +1,4 @@
-"""Processes that share a pass: what is refused. `tests/runner/test_shared_passes.py` runs them."""
+"""Processes that share a pass: what is refused, and which heads each of them reads."""
 
 from types import SimpleNamespace
 
@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from vcorr.capture import TokenLayout
+from vcorr.capture.needs import PARTS
 from vcorr.capture.ranks import ALONE, Ranks, find_ranks
-from vcorr.contract.errors import CaptureError
+from vcorr.capture.split import hidden_capture, split_call
+from vcorr.capture.tap import AttentionCall
+from vcorr.contract.errors import CaptureError, PluginError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Site, Unrotated
+
+GRID = TokenGrid(frames=2, rows=3, cols=4, stride=(8, 8))
 
 
 def denoiser(ulysses=2, ring=1, *, uneven=False):
@@ -50,3 +57,60 @@ def test_one_process_has_everything_already():
 def test_tensors_that_are_no_share_of_the_tokens_stay_as_they_are(total):
     whole = torch.zeros(2, 3)
     assert Ranks(2).join_tokens(whole, 1, total) is whole
+
+
+@pytest.fixture(params=[0, 1])
+def rank(request, monkeypatch):
+    """One of two processes, in which nothing may be joined."""
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda group: request.param)
+    monkeypatch.setattr(Ranks, "_join", lambda *_: pytest.fail("heads of the other process were joined"))
+    return request.param
+
+
+def attention_call(kv_heads, heads=slice(None)):
+    """Returns the call with some of four query heads, and as large a share of the key and value heads."""
+    generator = torch.Generator().manual_seed(0)
+    q, out = (torch.randn(1, 4, GRID.tokens, 6, generator=generator) for _ in range(2))
+    k, v = (torch.randn(1, kv_heads, GRID.tokens, 6, generator=generator) for _ in range(2))
+    shared = slice(*(None if end is None else end * kv_heads // 4 for end in (heads.start, heads.stop)))
+    return AttentionCall("attn", q[:, heads], k[:, shared], v[:, shared], out[:, heads])
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_the_own_heads_of_a_call_are_shown_without_joining(rank, kv_heads):
+    before = torch.randn(1, GRID.tokens, kv_heads * 6)
+    site, more = Site(0, "attn", 4, unrotated=Unrotated(axes="bnc")), {"step": 0, "noise": 0.5}
+    more["unrotated"] = {"q": before.repeat(1, 1, 4 // kv_heads), "k": before}
+    whole = split_call(attention_call(kv_heads), site, GRID, TokenLayout(), **more)
+    mine = attention_call(kv_heads, slice(2 * rank, 2 * rank + 2))
+    shown = split_call(mine, site, GRID, TokenLayout(), **more, ranks=Ranks(2))
+    own = shown.restrict_to(frozenset({*PARTS})).own_heads
+    assert own.share.processes == 2
+    assert whole.own_heads is whole
+    for part in ("q", "k", "v", "out", "k_text", "q_unrotated", "k_unrotated"):
+        assert torch.equal(getattr(own, part), getattr(whole, part).chunk(2)[rank]), part
+    assert own.key_mask is None
+
+
+def test_the_own_heads_follow_the_rules_of_their_capture(rank):
+    call = attention_call(4, slice(0, 2))
+    shown = split_call(call, Site(0, "attn", 4), GRID, TokenLayout(), step=0, noise=0.5, ranks=Ranks(2))
+    narrow = shown.restrict_to(frozenset({"q"}))
+    narrow.watch_writes()
+    with pytest.raises(PluginError, match="v of attn was read"):
+        narrow.own_heads.v  # noqa: B018
+    narrow.own_heads.q.add_(1)
+    assert narrow.find_write() == "q"
+    assert shown.replace(hidden=torch.zeros(2, 3, 4, 24)).own_heads.hidden.shape == (2, 3, 4, 24)
+    changed = shown.replace(q=torch.zeros(4, 2, 3, 4, 6))
+    assert changed.own_heads is changed
+
+
+def test_a_hidden_state_has_no_heads_until_a_probe_takes_them(rank):
+    site = Site(0, "attn", 4, block="block")
+    capture = hidden_capture(
+        torch.randn(1, GRID.tokens, 8), site, GRID, TokenLayout(), step=0, noise=0.5, ranks=Ranks(2)
+    )
+    own = capture.own_heads
+    assert own.hidden is capture.hidden
+    assert torch.equal(own.share.take(torch.arange(4)), torch.tensor([[0, 1], [2, 3]])[rank])

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kernel_cases as cases
+from support.head_shares import play
 from support.kernel_cases import SIZES, Case, correlate
 
 from vcorr.contract.variants import CORRECTED, Switches
@@ -17,6 +18,7 @@ from vcorr.functional import match, match_features, matching
 from vcorr.functional.matching import Reading, match_readings
 from vcorr.functional.query_points import locate_queries
 from vcorr.kernels.kernel_choice import use_kernels
+from vcorr.kernels.paths_used import forget_paths, paths_used
 from vcorr.kernels.token_sums import merge_tokens, sum_frames
 
 few = settings(max_examples=5, deadline=None, derandomize=True)
@@ -183,3 +185,23 @@ def test_tokens_are_copied_only_if_their_channels_are_scattered():
         for layout in ("heads first", "heads last", "scattered")
     }
     assert shared == {"heads first": True, "heads last": True, "scattered": False}
+
+
+@pytest.mark.parametrize(("latent", "symmetric"), [(0, True), (1, True), (1, False)])
+def test_processes_that_share_the_heads_add_up_rows_that_the_kernels_write(latent, symmetric):
+    case = Case.draw(seed=16, heads=4, frames=3, rows=3, cols=5, width=8, points=5, dtype=torch.bfloat16)
+    located = [locate_queries(case.grid, case.points, "cpu", query_frame=4 * latent) for _ in range(2)]
+    readings = [Reading(points) for points in located]  # the second one has the sums of the first
+    expected = match_readings(case.q, case.k, case.grid, readings, symmetric=symmetric, radius=1)
+
+    def match_own(share):
+        q, k = share.take(case.q), share.take(case.k)
+        return match_readings(q, k, case.grid, readings, symmetric=symmetric, radius=1, share=share)
+
+    forget_paths()
+    played = fuse(play, 2, match_own)
+    assert paths_used() == {"fused"}
+    plain = play(2, match_own)
+    torch.testing.assert_close(played.sums, plain.sums)
+    for found in played.results:
+        torch.testing.assert_close(found, expected)

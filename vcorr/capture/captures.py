@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from vcorr.contract.errors import CaptureError, PluginError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Site
+from vcorr.functional.head_shares import WHOLE, HeadShare
 from vcorr.functional.shared_sums import SharedSums
 
 if TYPE_CHECKING:  # adapters declare a layout without loading torch
@@ -55,6 +56,9 @@ class Capture:
     timestep. noise: sigma / (alpha + sigma), NaN without noise. scale: of the dot products inside the softmax; None
     means 1/sqrt(d).
 
+    If several processes share the pass, its tensors are joined from all of them. `own_heads` is the same call with the
+    heads of this process alone, and nothing joined; `share` says which heads a capture has.
+
     A tensor is made when a probe first reads it, once for all probes. Each is given as a tensor, as a function that
     makes it, or as None; reading None is an error. A probe that keeps the capture keeps the model's tensors alive.
     Reading a tensor that the model has overwritten is an error. After the probe has returned, so is reading any tensor
@@ -78,6 +82,8 @@ class Capture:
         k_position: the same for k.
         key_mask: (n,) bool, True where a text token is real and not padding; None if the model masks nothing.
         scale: of the dot products inside the softmax; None means 1/sqrt(d).
+        share: which of all heads the tensors have.
+        own: the same call with the heads of this process; None if that is all heads.
     """
 
     def __init__(
@@ -100,8 +106,11 @@ class Capture:
         k_position: Part = None,
         key_mask: Tensor | Callable[[], Tensor | None] | None = None,
         scale: float | None = None,
+        share: HeadShare = WHOLE,
+        own: Capture | None = None,
     ) -> None:
         self.site, self.grid, self.step, self.noise, self.scale = site, grid, step, noise, scale
+        self.share, self._own = share, own
         self._parts: dict[str, Any] = {
             "q": q,
             "k": k,
@@ -182,18 +191,29 @@ class Capture:
         self._check_allowed("mask", "key_mask")
         return self._make_part("key_mask")
 
+    @property
+    def own_heads(self) -> Capture:
+        """The same call with the heads of this process; the capture itself if it has no other heads, or only those."""
+        return self if self._own is None else self._own
+
     def replace(self, **changes: Any) -> Capture:
-        """Returns a copy with some arguments changed. Tensors that were made already are not made again."""
-        own = {"site": self.site, "grid": self.grid, "step": self.step, "noise": self.noise, "scale": self.scale}
+        """Returns a copy with some arguments changed. Tensors that were made already are not made again.
+
+        After a change of a tensor with heads, `own_heads` is the copy itself.
+        """
+        own = {name: getattr(self, name) for name in ("site", "grid", "step", "noise", "scale", "share")}
         changed = Capture(**{**own, **self._parts, **changes})
         changed._versions.update({name: seen for name, seen in self._versions.items() if name not in changes})
+        if self._own is not None and _HEADED.isdisjoint(changes):
+            changed._own = self._own.replace(**changes)
         return changed
 
     def restrict_to(self, needs: frozenset[str]) -> Capture:
         """Returns the same capture for a probe that declares `needs`; reading anything else raises PluginError."""
-        own = self.replace()
-        own._parts, own._versions, own._sums, own._allowed = self._parts, self._versions, self._sums, needs
-        return own
+        shown = self.replace()
+        shown._parts, shown._versions, shown._sums, shown._allowed = self._parts, self._versions, self._sums, needs
+        shown._own = None if self._own is None else self._own.restrict_to(needs)
+        return shown
 
     def sums_of(self, left: Tensor, right: Tensor) -> SharedSums:
         """Returns what the probes of this call share about two of its tensors; nothing about any other tensors."""
@@ -205,17 +225,22 @@ class Capture:
         for name, part in self._iterate_made():
             if self._versions.setdefault(name, version_of(part)) != version_of(part):
                 self._parts[name] = partial(_refuse, self.site, name)
+        if self._own is not None:
+            self._own.watch_writes()
 
     def find_write(self) -> str | None:
         """Returns the name of a tensor that was written to since `watch_writes`, or since it was made, else None.
 
         Writes to tensors of `torch.inference_mode` are not found, because torch does not count them.
         """
-        return next((name for name, part in self._iterate_made() if self._has_changed(name, part)), None)
+        changed = next((name for name, part in self._iterate_made() if self._has_changed(name, part)), None)
+        return self._own.find_write() if changed is None and self._own is not None else changed
 
     def leave(self) -> None:
         """Ends the probe's read: from now on a tensor can be read only if it is certain that nobody overwrote it."""
         self._later = True
+        if self._own is not None:
+            self._own.leave()
 
     def _part(self, name: str) -> Tensor:
         self._check_allowed("k" if name == "k_text" else name, name)
@@ -245,7 +270,7 @@ class Capture:
         return ((name, part) for name, part in self._parts.items() if _is_tensor(part))
 
 
-_HEADED = frozenset({"q", "k", "v", "out", "q_unrotated", "k_unrotated", "q_position", "k_position"})
+_HEADED = frozenset({"q", "k", "v", "out", "k_text", "q_unrotated", "k_unrotated", "q_position", "k_position"})
 """The tensors whose first axis is the heads."""
 
 

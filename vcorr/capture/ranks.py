@@ -2,7 +2,8 @@
 
 Outside attention a process has some of the tokens, with all channels. Inside attention it has all tokens of some of the
 heads. Process r of R has heads r*H/R to (r+1)*H/R - 1, and tokens in the same way. All processes join the same
-tensors in the same order, so every process gets the whole tensors, bit for bit as its neighbours.
+tensors in the same order, so every process gets the whole tensors, bit for bit as its neighbours. What is a sum over
+heads they add up instead (`Ranks.share`).
 
 Shape legend: R processes, H heads, N tokens.
 """
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.modules import find
 from vcorr.contract.errors import CaptureError
+from vcorr.functional.head_shares import WHOLE, HeadShare
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Ranks:
 
     count: int = 1
     group: Any = None
+
+    @property
+    def share(self) -> HeadShare:
+        """The heads of this process among all heads; all of them for one process."""
+        return WHOLE if self.count == 1 else HeadShare(self.count, self._take, self._add)
 
     def join_heads(self, own: Tensor) -> Tensor:
         """Returns all heads, (H, ...), of a tensor with the heads of this process, (H/R, ...)."""
@@ -43,11 +50,16 @@ class Ranks:
 
     def mean(self, own: Tensor) -> Tensor:
         """Returns the mean over the processes of a tensor that has the same shape in each of them."""
-        if self.count == 1:
-            return own
-        total = own.clone()
+        return own if self.count == 1 else self._add(own.clone()) / self.count
+
+    def _take(self, whole: Tensor) -> Tensor:
+        """Returns the heads of this process, (H/R, ...), of a tensor with all heads."""
+        return whole.chunk(self.count)[torch.distributed.get_rank(self.group)]
+
+    def _add(self, total: Tensor) -> Tensor:
+        """Adds a contiguous tensor over the processes, in place, and returns it."""
         torch.distributed.all_reduce(total, group=self.group)
-        return total / self.count
+        return total
 
     def _join(self, own: Tensor) -> Tensor:
         """Returns the tensors of all processes, one after the other along the first axis."""

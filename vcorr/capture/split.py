@@ -27,6 +27,7 @@ from vcorr.capture.tap import AttentionCall
 from vcorr.contract.errors import CaptureError, PluginError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Axes, Factorised, Site
+from vcorr.functional.head_shares import WHOLE, HeadShare
 
 __all__ = ["CONDITIONAL", "Split", "check_layout", "conditional_rows", "find_ranges", "hidden_capture", "split_call"]
 
@@ -60,8 +61,8 @@ class Split:
     call: q (B, H, N, D) and its k, v, out. site: the module that made the call. grid: of the video tokens. layout:
     where the text and the conditional branch are. unrotated: q and k before the rotary embedding, by "q" and "k", as
     `conditional_rows` returns them, with all tokens; None if no probe needs them. positions: the call from positions
-    alone; None if no probe needs it. ranks: the processes that share the pass; the call has the heads of this one, and
-    the capture has all heads.
+    alone; None if no probe needs it. ranks: the processes that share the pass; the call has the heads of this one, the
+    capture has all heads, and its `own_heads` are these.
 
     Raises:
         CaptureError: the tensors do not have the batch, the tokens or the heads that the adapter declares.
@@ -101,23 +102,30 @@ class Split:
             step: 0-based index of the scheduler's timestep.
             noise: sigma / (alpha + sigma) of the step, NaN without noise.
         """
+        own = self._capture(step, noise, ALONE, self.ranks.share) if self.ranks.count > 1 else None
+        return self._capture(step, noise, self.ranks, WHOLE, own)
+
+    def _capture(self, step: int, noise: float, joined: Ranks, share: HeadShare, own: Capture | None = None) -> Capture:
+        """Returns a capture whose tensors are joined from the processes `joined`."""
         call = self.call
         return Capture(
             self.site,
             self.grid,
             step,
             noise,
-            q=partial(self._video, "q", call.q),
-            k=partial(self._video, "k", call.k),
-            v=partial(self._video, "v", call.v),
-            out=None if call.out is None else partial(self._video, "out", call.out),
-            k_text=self._text_keys,
-            q_unrotated=self._defer_unrotated("q_unrotated"),
-            k_unrotated=self._defer_unrotated("k_unrotated"),
-            q_position=self._defer_position("q_position"),
-            k_position=self._defer_position("k_position"),
+            q=partial(self._video, "q", call.q, joined),
+            k=partial(self._video, "k", call.k, joined),
+            v=partial(self._video, "v", call.v, joined),
+            out=None if call.out is None else partial(self._video, "out", call.out, joined),
+            k_text=partial(self._text_keys, joined),
+            q_unrotated=self._defer_unrotated("q_unrotated", share),
+            k_unrotated=self._defer_unrotated("k_unrotated", share),
+            q_position=self._defer_position("q_position", joined),
+            k_position=self._defer_position("k_position", joined),
             key_mask=lambda: None if self.mask is None else self.mask.real,
             scale=call.scale,
+            share=share,
+            own=own,
         )
 
     @cached_property
@@ -127,16 +135,16 @@ class Split:
     def _rows(self, tensor: Tensor) -> Tensor:
         return conditional_rows(self.call.name, tensor, self.site.factorised, self.grid, self.layout)
 
-    def _video(self, part: str, whole: Tensor) -> Tensor:
+    def _video(self, part: str, whole: Tensor, joined: Ranks) -> Tensor:
         tokens, _ = self._ranges
         self._check_untouched(part, whole)
         own = heads_on_grid(self._rows(whole)[:, :, tokens], self.site.factorised, self.grid)
-        return self._per_head(self.ranks.join_heads(own))
+        return self._per_head(joined.join_heads(own), joined)
 
-    def _text_keys(self) -> Tensor:
+    def _text_keys(self, joined: Ranks) -> Tensor:
         _, text = self._ranges
         self._check_untouched("k", self.call.k)
-        return self._per_head(self.ranks.join_heads(self._rows(self.call.k)[0, :, text]))
+        return self._per_head(joined.join_heads(self._rows(self.call.k)[0, :, text]), joined)
 
     @cached_property
     def _versions(self) -> Mapping[str, int]:
@@ -148,15 +156,14 @@ class Split:
         if self._versions.get(part, version_of(whole)) != version_of(whole):
             raise overwritten_error(self.call.name, part)
 
-    @property
-    def _heads(self) -> int:
-        """Number of query heads, in all processes."""
-        return self.call.q.shape[1] * self.ranks.count
+    def _count_heads(self, joined: Ranks) -> int:
+        """Returns the number of query heads, in these processes."""
+        return self.call.q.shape[1] * joined.count
 
-    def _per_head(self, one: Tensor) -> Tensor:
-        return _per_head(one, self._heads)
+    def _per_head(self, one: Tensor, joined: Ranks) -> Tensor:
+        return _per_head(one, self._count_heads(joined))
 
-    def _defer_unrotated(self, part: str) -> Callable[[], Tensor] | None:
+    def _defer_unrotated(self, part: str, share: HeadShare) -> Callable[[], Tensor] | None:
         if self.unrotated is None:
             return None
         before = self.unrotated.get(UNROTATED[part])
@@ -168,15 +175,16 @@ class Split:
                     hint="Check Site.unrotated: its modules must run before the attention is computed.",
                 )
             rows = _split_unrotated(self.call, self.site, self._ranges[0], before)
-            _check_shared(self.call, self._heads, rows.shape[1])
-            return self._per_head(heads_on_grid(rows, self.site.factorised, self.grid))
+            _check_shared(self.call, self._count_heads(self.ranks), rows.shape[1])
+            # its tokens were joined already, with all heads
+            return share.take(self._per_head(heads_on_grid(rows, self.site.factorised, self.grid), self.ranks))
 
         return make
 
-    def _defer_position(self, part: str) -> Callable[[], Tensor] | None:
+    def _defer_position(self, part: str, joined: Ranks) -> Callable[[], Tensor] | None:
         if self.positions is None:
             return None
-        return partial(self._video, part, getattr(self.positions, POSITIONS[part]))
+        return partial(self._video, part, getattr(self.positions, POSITIONS[part]), joined)
 
 
 def split_call(
@@ -216,7 +224,9 @@ def hidden_capture(
             hint="Site.block_output is the index of the output with the video tokens.",
         )
     video = rows[:, text:] if layout.text == "before" else rows[:, :expected]
-    return Capture(site, grid, step, noise, hidden=channels_on_grid(video, factorised, grid))
+    hidden = channels_on_grid(video, factorised, grid)
+    own = Capture(site, grid, step, noise, hidden=hidden, share=ranks.share) if ranks.count > 1 else None
+    return Capture(site, grid, step, noise, hidden=hidden, own=own)
 
 
 def _block_rows(site: Site) -> Factorised | None:

@@ -16,6 +16,7 @@ from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import check_floats, describe
 from vcorr.functional.blocks import blocks, check_tokens, plain_precision
 from vcorr.functional.fused_path import fuse_rows
+from vcorr.functional.head_shares import WHOLE, HeadShare
 from vcorr.functional.query_points import QueryPoints, QueryTokens, query_points
 from vcorr.functional.shared_sums import SharedSums
 
@@ -108,18 +109,21 @@ def attention_token_rows(
     variant: Variant = "corrected",
     key_mask: Tensor | None = None,
     sums: SharedSums | None = None,
+    share: HeadShare = WHOLE,
 ) -> AttentionRows:
     """Computes `attention_rows` for queries that `locate_rows` looked up, without waiting for the device.
 
-    sums: of q and k, which other calls with the same two tensors share; None for this call alone.
+    sums: of q and k, which other calls with the same two tensors share; None for this call alone. share: which heads q
+    and k hold; the mean is over the heads of all processes.
 
     Raises:
         UsageError: q, k, k_text or key_mask cannot be used; the message names it.
     """
     hidden = _check(q, k, k_text, key_mask, grid, variant)
-    fused = fuse_rows(q, k, k_text, points, hidden, sums)
+    # the kernels find the peaks of a mean over heads, so they need all heads
+    fused = fuse_rows(q, k, k_text, points, hidden, sums) if share.processes == 1 else None
     if fused is None:
-        return _weigh(q, k, k_text, grid, points, hidden).summarise()
+        return _weigh(q, k, k_text, grid, points, hidden, share).summarise()
     return _read_segments(*fused, points)
 
 
@@ -189,22 +193,32 @@ def weigh_tokens(
     *,
     variant: Variant = "corrected",
     key_mask: Tensor | None = None,
+    share: HeadShare = WHOLE,
 ) -> TokenWeights:
     """Computes the attention of query tokens to all tokens, without waiting for the device.
+
+    share: which heads q and k hold; the mean is over the heads of all processes.
 
     Raises:
         UsageError: q, k, k_text or key_mask cannot be used; the message names it.
     """
     hidden = _check(q, k, k_text, key_mask, grid, variant)
-    return _weigh(q, k, k_text, grid, points, hidden)
+    return _weigh(q, k, k_text, grid, points, hidden, share)
 
 
 def _weigh(
-    q: Tensor, k: Tensor, k_text: Tensor, grid: TokenGrid, points: QueryTokens, hidden: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    k_text: Tensor,
+    grid: TokenGrid,
+    points: QueryTokens,
+    hidden: Tensor | None,
+    share: HeadShare,
 ) -> TokenWeights:
     """Computes `weigh_tokens` for tensors that were checked, in plain torch."""
     with plain_precision(q.device):
-        rows = _mean_rows(q[:, points.latent], k, k_text, points.tokens, hidden)
+        rows = share.add(_sum_rows(q[:, points.latent], k, k_text, points.tokens, hidden))
+        rows /= q.shape[0] * share.processes
     text, video = rows[:, : k_text.shape[1]], rows[:, k_text.shape[1] :]
     return TokenWeights(text, video.reshape(len(rows), grid.frames, grid.tokens_per_frame), points, hidden)
 
@@ -216,8 +230,8 @@ def without_latent(values: Tensor, latent: int) -> Tensor:
     return torch.cat([values[:, :latent], values[:, latent + 1 :]], dim=1)
 
 
-def _mean_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Tensor | None) -> Tensor:
-    """Returns the softmax over all tokens, text first, averaged over heads, (U, n + F*h*w) for U query tokens.
+def _sum_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Tensor | None) -> Tensor:
+    """Returns the softmax over all tokens, text first, summed over heads, (U, n + F*h*w) for U query tokens.
 
     q: (H, h, w, d), of the query latent. k: (H, F, h, w, d). hidden: (n,) bool, True for text tokens to leave out.
     """
@@ -233,7 +247,7 @@ def _mean_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Ten
         if hidden is not None:
             logits[..., :text].masked_fill_(hidden, -math.inf)
         total[x] += logits.softmax(dim=-1).sum(dim=0)
-    return total / heads
+    return total
 
 
 def _check(

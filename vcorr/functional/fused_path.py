@@ -6,7 +6,7 @@ Plain torch is the reference and does the rest: the second softmax of difftrack 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -114,6 +114,26 @@ class _SharedScores:
 
     def take_rows(self) -> tuple[Tensor, Tensor]:
         return self.shared.once(("fused, rows", self.scores.own), self.scores.take_rows, of=self.scores.tokens)
+
+
+def fuse_head_sums(costs: Costs, frames: Sequence[int]) -> Tensor | None:
+    """Computes C of the query tokens with all other `frames`, (J, U, P), summed over heads, with the fused kernels.
+
+    They write these rows, as they do for tracking. Returns None where plain torch must compute.
+    """
+    if not costs.softmax or costs.second_softmax or not takes(costs.q, costs.k):
+        return None
+    points, scale, symmetric = costs.points, costs.scale, costs.symmetric
+
+    def compute() -> Tensor:
+        site = PairedTokens.of(costs.q, costs.k, points.latent, frames, scale=scale, symmetric=symmetric)
+        scores = Scores(site.left, site.right, points.tokens, points.latent, scale, symmetric=symmetric)
+        sums = _SharedScores(scores, costs.sums).sum_both()
+        left, right = site.take_frames()
+        rows = RowSums(sums.forward, False, sums.reverse)
+        return write_rows(left, right, points.tokens, rows, scale=scale, share=1.0)
+
+    return _attempt(compute, costs.q.device)
 
 
 def fuse_pair_rows(site: PairedTokens, tokens: Tensor, *, both: bool) -> Tensor | None:

@@ -11,8 +11,8 @@ latent that holds the query tokens, whichever it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,9 +23,10 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid, check_grid, is_positive
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.functional.arguments import check_floats
-from vcorr.functional.blocks import check_tokens, plain_precision
+from vcorr.functional.blocks import MEAN, Piece, check_tokens, plain_precision, row_slices
 from vcorr.functional.correlation import Costs
-from vcorr.functional.fused_path import fuse_positions
+from vcorr.functional.fused_path import fuse_head_sums, fuse_positions
+from vcorr.functional.head_shares import WHOLE, HeadShare
 from vcorr.functional.landing import Landing, make_landing, to_positions
 from vcorr.functional.published_code import FieldLanding, RoundedCosts
 from vcorr.functional.query_points import QueryTokens
@@ -85,6 +86,7 @@ def match_readings(
     radius: int = 0,
     with_mean: bool = False,
     sums: SharedSums | None = None,
+    share: HeadShare = WHOLE,
 ) -> list[Tensor]:
     """Computes `match_tokens` for several readings of one q and k; each result equals the single one to the bit.
 
@@ -92,6 +94,8 @@ def match_readings(
     scale and latent of the queries. In half precision difftrack shares nothing, because it rounds intermediate results.
 
     sums: of q and k, which other calls with the same two tensors share as well; None for this call alone.
+    share: which heads q and k hold. With a share of the heads, `heads` is "mean", over the heads of all processes, and
+    no variant has a second softmax.
 
     Raises:
         UsageError: q, k or an option cannot be used; the message names it.
@@ -108,16 +112,21 @@ def match_readings(
     found = []
     for reading in readings:
         switches = switches_of(reading.variant)
-        scale = resolve_scale(reading.scale, q, switches)
+        scale = resolve_scale(reading.scale, q, switches, share)
         costs = _costs(read_q, read_k, reading.points, symmetric, scale, switches, shared)
         landing = make_landing(grid, reading.points, radius, q.device)
         with plain_precision(q.device):
-            found.append(_read_positions(costs, landing, each=heads == "each", with_mean=with_mean or heads != "each"))
+            wanted = {"each": heads == "each", "with_mean": with_mean or heads != "each"}
+            found.append(_read_positions(costs, landing, share, **wanted))
     return found
 
 
-def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, variant: Variant = "corrected") -> Tensor:
+def match_feature_tokens(
+    f: Tensor, grid: TokenGrid, points: QueryTokens, *, variant: Variant = "corrected", share: HeadShare = WHOLE
+) -> Tensor:
     """Computes `vcorr.functional.match_features` for queries that were looked up; does not wait for the device.
+
+    share: which heads the channels of f are; products add up over the channels of all processes.
 
     Raises:
         UsageError: f does not fit the grid.
@@ -136,7 +145,7 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, var
         costs = Costs(f[None], f[None], points, symmetric=False, scale=1.0, softmax=False)
     landing = make_landing(grid, points, 0, f.device)
     with plain_precision(f.device):
-        return _read_positions(costs, landing, each=False, with_mean=True)
+        return _read_positions(costs, landing, share, each=False, with_mean=True)
 
 
 def match_joined_heads(
@@ -146,24 +155,25 @@ def match_joined_heads(
     *,
     variant: Variant = "corrected",
     sums: SharedSums | None = None,
+    share: HeadShare = WHOLE,
 ) -> Tensor:
     """Computes `match_feature_tokens` of features whose heads lie side by side; does not wait for the device.
 
     Products add up over heads, so the fused kernels read the heads where they lie. Plain torch copies them together.
 
-    out: (H, F, h, w, d). sums: of out with itself, as for `match_readings`.
+    out: (H, F, h, w, d). sums: of out with itself, as for `match_readings`. share: which heads these are.
 
     Raises:
         UsageError: out does not fit the grid.
     """
     check_tokens("out", out, grid)
-    if not switches_of(variant).second_softmax:
+    if share.processes == 1 and not switches_of(variant).second_softmax:
         shared = (SharedSums() if sums is None else sums).of_heads(tuple(range(out.shape[0])))
         costs = Costs(out, out, points, symmetric=False, scale=1.0, softmax=False, sums=shared)
         found = fuse_positions(costs, make_landing(grid, points, 0, out.device), each=False, with_mean=True)
         if found is not None:
             return found
-    return match_feature_tokens(join_heads(out), grid, points, variant=variant)
+    return match_feature_tokens(join_heads(out), grid, points, variant=variant, share=share)
 
 
 def join_heads(out: Tensor) -> Tensor:
@@ -214,24 +224,56 @@ def _costs(
 
 
 def _read_positions(
-    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, *, each: bool, with_mean: bool
+    costs: Costs | RoundedCosts, landing: Landing | FieldLanding, share: HeadShare, *, each: bool, with_mean: bool
 ) -> Tensor:
     """Returns the positions of the queries that the landing reads from C, in pixels.
 
     The shape is (N, F, 2) for the mean over heads and (A, N, F, 2) for `each` head. `with_mean` adds the mean to the
-    heads as the last one.
+    heads as the last one. A share of the heads has the mean alone.
     """
-    fused = fuse_positions(costs, landing, each=each, with_mean=with_mean)
+    tokens, own, frames = costs.points.tokens, costs.points.latent, costs.q.shape[1]
+    others = [frame for frame in range(frames) if frame != own]
+    if share.processes > 1:
+        assert isinstance(costs, Costs)
+        pieces = _add_heads(costs, others, share)
+    else:
+        fused = fuse_positions(costs, landing, each=each, with_mean=with_mean)
+        if fused is not None:
+            return fused
+        pieces = ((frame, piece) for frame in others for piece in costs.pieces(frame, each=each, with_mean=with_mean))
+    lead = (costs.heads + with_mean,) if each else ()
+    out = torch.zeros(*lead, len(tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
+    for frame, (a, x, cost) in pieces:
+        target = out[a] if each else out
+        target[..., x, frame, :] = landing.offsets(cost, tokens[x])
+    return to_positions(out, costs.points)
+
+
+def _add_heads(costs: Costs, frames: Sequence[int], share: HeadShare) -> Iterator[tuple[int, Piece]]:
+    """Yields C of all query tokens with each frame, summed over the heads of all processes.
+
+    The processes add up as many query tokens at once as fit in a block, with all frames.
+    """
+    tokens, width = costs.points.tokens, costs.q.shape[2] * costs.q.shape[3]
+    slices = row_slices(len(tokens), len(frames) * width) if frames else []
+    for x in slices:
+        # the whole tokens are one object, by which several probes share sums
+        own = costs if len(slices) == 1 else replace(costs, points=replace(costs.points, tokens=tokens[x]))
+        for frame, cost in zip(frames, share.add(_sum_heads(own, frames)), strict=True):
+            yield frame, (MEAN, x, cost)
+
+
+def _sum_heads(costs: Costs, frames: Sequence[int]) -> Tensor:
+    """Returns C of the query tokens with all other frames, (J, U, P), summed over the heads of this process."""
+    fused = fuse_head_sums(costs, frames)
     if fused is not None:
         return fused
-    lead, frames = (costs.heads + with_mean,) if each else (), costs.q.shape[1]
-    tokens, own = costs.points.tokens, costs.points.latent
-    out = torch.zeros(*lead, len(tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
-    for frame in (frame for frame in range(frames) if frame != own):
-        for a, x, cost in costs.pieces(frame, each=each, with_mean=with_mean):
-            target = out[a] if each else out
-            target[..., x, frame, :] = landing.offsets(cost, tokens[x])
-    return to_positions(out, costs.points)
+    width = costs.q.shape[2] * costs.q.shape[3]
+    found = costs.q.new_empty(len(frames), len(costs.points.tokens), width, dtype=torch.float32)
+    for own, frame in zip(found, frames, strict=True):
+        for _, x, cost in costs.pieces(frame, each=False, with_mean=True):
+            own[x] = cost
+    return found
 
 
 def pick_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
@@ -248,14 +290,16 @@ def _check_radius(radius: int) -> int:
     return radius
 
 
-def resolve_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
+def resolve_scale(scale: float | None, q: Tensor, switches: Switches, share: HeadShare = WHOLE) -> float:
     """Returns the scale of the dot products of q (H, ..., d): the given one, or the one that the switches say.
+
+    share: which heads q holds; the switches may count the heads of all processes.
 
     Raises:
         UsageError: the given scale is no positive number.
     """
     if scale is None:
-        return float((q.shape[-1] if switches.scale == "width" else q.shape[0]) ** -0.5)
+        return float((q.shape[-1] if switches.scale == "width" else q.shape[0] * share.processes) ** -0.5)
     if not is_positive(scale) or scale > torch.finfo(torch.float32).max:
         raise UsageError(f"scale: expected a positive number of float32 or None for 1/sqrt(d), got {scale!r}.")
     return float(scale)

@@ -53,6 +53,7 @@ class Attention(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
+        capture = self._divide_heads(capture, variants)
         heads: dict[int, tuple[int, ...] | None] = {self._heads.column: self._heads.chosen or None}
         if self._heads.each:
             heads.update({head: (head,) for head in range(capture.q.shape[0])})
@@ -69,7 +70,15 @@ class Attention(BuiltinProbe):
         q, k, text = _take_scaled(capture, heads)
         tokens = on_tensors.locate_rows(capture.grid, points, q.device, variant=variant)
         return on_tensors.attention_token_rows(
-            q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask, sums=capture.sums_of(q, k)
+            q,
+            k,
+            text,
+            capture.grid,
+            tokens,
+            variant=variant,
+            key_mask=capture.key_mask,
+            sums=capture.sums_of(q, k),
+            share=capture.share,
         )
 
     def _weigh(
@@ -78,7 +87,9 @@ class Attention(BuiltinProbe):
         """Returns the attention weights of the query tokens, averaged over the chosen heads; None for all heads."""
         q, k, text = _take_scaled(capture, heads)
         tokens = on_tensors.locate_rows(capture.grid, points, q.device, variant=variant)
-        return on_tensors.weigh_tokens(q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask)
+        return on_tensors.weigh_tokens(
+            q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask, share=capture.share
+        )
 
 
 def _take_scaled(capture: Capture, heads: tuple[int, ...] | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -92,6 +92,7 @@ class SoftmaxMatch(BuiltinProbe):
             UsageError: a chosen head does not exist.
         """
         first, second = self._parts
+        capture = self._divide_heads(capture, variants)
         left = self._tensor(capture, first)
         right = left if first == second else self._tensor(capture, second)
         found = self._match(left, right, capture, on_tensors.query_points(queries), variants, self._heads)
@@ -145,6 +146,7 @@ class SoftmaxMatch(BuiltinProbe):
             symmetric=self._config.symmetric,
             with_mean=heads.each,
             sums=capture.sums_of(left, right),
+            share=capture.share,
         )
 
     def _scale(self, capture: Capture, variant: Switches) -> float | None:
@@ -211,7 +213,7 @@ class HiddenFair(SoftmaxMatch):
                 f"head; its site declares {heads} heads.",
                 hint="The model's adapter declares them in Site(..., heads=...).",
             )
-        return hidden.view(*hidden.shape[:3], heads, -1).permute(3, 0, 1, 2, 4)
+        return capture.share.take(hidden.view(*hidden.shape[:3], heads, -1).permute(3, 0, 1, 2, 4))
 
 
 class Feature(BuiltinProbe):
@@ -233,13 +235,15 @@ class Feature(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
+        capture = self._divide_heads(capture, variants)
         out, points = self._take_chosen(capture.out), on_tensors.query_points(queries)
         return [self._read(out, capture, points, variant) for variant in variants]
 
     def _read(self, out: Tensor, capture: Capture, points: QueryPoints, variant: Switches) -> ByHead:
-        grid, sums = capture.grid, capture.sums_of(out, out)
+        grid, sums, share = capture.grid, capture.sums_of(out, out), capture.share
         located = points.locate(grid, out.device, variant)
-        found = {self._heads.column: on_tensors.match_joined_heads(out, grid, located, variant=variant, sums=sums)}
+        joined = on_tensors.match_joined_heads(out, grid, located, variant=variant, sums=sums, share=share)
+        found = {self._heads.column: joined}
         for head, f in enumerate(out if self._heads.each else ()):
             found[head] = on_tensors.match_features(f, grid, points, variant=variant)
         return found

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vcorr.contract.bases import VariantProbeBase
 from vcorr.contract.records import Site
+from vcorr.contract.variants import Switches
 from vcorr.probes.probe_options import ProbeConfig
+
+if TYPE_CHECKING:
+    from vcorr.capture.captures import Capture
 
 
 class BuiltinProbe(VariantProbeBase):
@@ -29,3 +34,12 @@ class BuiltinProbe(VariantProbeBase):
     def answers_per_site(self, heads: int) -> int:
         """Returns 1, plus the number of heads under heads "each"."""
         return self._heads.count(heads)
+
+    def _divide_heads(self, capture: Capture, variants: Sequence[Switches]) -> Capture:
+        """Returns the capture with the heads of this process, if the processes that share the pass can add up heads.
+
+        They cannot, and every process then reads all heads, where a prediction is made from chosen heads or from each
+        head. A second softmax makes ties, which only the rounding of one process decides.
+        """
+        second = self.answers == "positions" and any(variant.second_softmax for variant in variants)
+        return capture if second or self._heads.choice != "mean" else capture.own_heads

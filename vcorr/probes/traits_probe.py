@@ -52,7 +52,7 @@ class HeadTraits(Attention):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        points = on_tensors.query_points(queries)
+        points, capture = on_tensors.query_points(queries), self._divide_heads(capture, variants)
         return [self._read(capture, points, variant) for variant in variants]
 
     def _read(self, capture: Capture, points: QueryPoints, variant: Switches) -> dict[int, TraitRows]:
