@@ -38,13 +38,14 @@ STEP = NUM_STEPS - 1
 
 @dataclass(frozen=True)
 class TrackingCost:
-    """What tracking one chunk costs in addition to the network's own pass.
+    """What tracking a clip costs in addition to the network's own passes.
 
     Attributes:
         layers: that are read.
-        frames: T, frames of the chunk, each encoded by itself.
+        frames: T, frames of the clip, each encoded by itself.
+        passes: number of passes of the network that the clip takes.
         points: number of query points, all in the first frame.
-        pass_ms: median time of the network, up to the last layer that is read, in milliseconds.
+        network_ms: median time of these passes, each up to the last layer that is read, in milliseconds.
         track_ms: median time of the tracker, from the frames to the tracks; encoded frames are kept before.
         ratio: median over the pairs of the tracker's time / the network's time.
         error: why nothing was measured; then the numbers are NaN or 0.
@@ -56,19 +57,21 @@ class TrackingCost:
     probe: str
     layers: tuple[int, ...] = ()
     frames: int = 0
+    passes: int = 0
     points: int = 0
-    pass_ms: float = math.nan
+    network_ms: float = math.nan
     track_ms: float = math.nan
     ratio: float = math.nan
     error: str = ""
 
 
-def measure_tracking(bench: Bench, options: TrackOptions | None = None, say: Progress = say_nothing) -> TrackingCost:
+def measure_tracking(bench: Bench, passes: int = 4, say: Progress = say_nothing) -> TrackingCost:
     """Builds the model with random weights and times it; a failure is in `error`, so that other models are measured.
 
     Args:
         bench: model, one probe, layers, device, number of points and of pairs (`make_bench`).
-        options: of the tracking.
+        passes: of the network for the clip. A tracker prepares the next pass while a GPU computes. So a clip of several
+            passes takes less for each.
         say: shows how far it is.
     """
     (name, part), *_ = bench.probes.items()
@@ -77,7 +80,7 @@ def measure_tracking(bench: Bench, options: TrackOptions | None = None, say: Pro
     def measure() -> TrackingCost:
         say("building the network")
         model = build_model(bench.model.create(), bench.hardware.device, bench.hardware.dtype)
-        return _compare(blank, model, part.create(), bench, options or TrackOptions(visibility="cycle"), say)
+        return _compare(blank, model, part.create(), bench, passes, say)
 
     return measure_or_explain(blank, bench.hardware.device, measure)
 
@@ -93,34 +96,43 @@ def _compare(
     model: DiffusersVideoModel[Any],
     probe: Any,
     bench: Bench,
-    options: TrackOptions,
+    passes: int,
     say: Progress,
 ) -> TrackingCost:
+    options = TrackOptions(visibility="cycle")
     layers, settings = tuple(sorted(bench.layers)), RunSettings(steps=(STEP,), num_steps=NUM_STEPS)
     tracker = CorrespondenceTracker(model, probe, layers, settings, options)
-    clip = _clip_of(model, layers, options, bench.options.points)
-    network = partial(_run_network, model, clip, tracker, frozenset(probe.needs))
-    plain, tracked = network(), partial(tracker.follow, clip)
+    clip = _clip_of(model, layers, options, bench.options.points, passes)
+    once = _run_network(model, clip, tracker, frozenset(probe.needs))
+    plain, tracked = partial(_repeat, once, passes), partial(tracker.follow, clip)
     tracked()  # encodes the frames, and warms the device up
     turns = time_in_turns({"network": plain, "tracker": tracked}, model.device, bench.options.pairs, say)
     return replace(
         blank,
         layers=layers,
         frames=0 if clip.video is None else len(clip.video),
+        passes=passes,
         points=len(clip.queries),
-        pass_ms=turns.ms("network"),
+        network_ms=turns.ms("network"),
         track_ms=turns.ms("tracker"),
         ratio=turns.ratio("tracker", "network"),
     )
 
 
-def _clip_of(model: DiffusersVideoModel[Any], layers: tuple[int, ...], options: TrackOptions, points: int) -> Clip:
-    """Returns a clip of random pixels that is one chunk long, with its query points in frame 0."""
+def _repeat(run: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        run()
+
+
+def _clip_of(
+    model: DiffusersVideoModel[Any], layers: tuple[int, ...], options: TrackOptions, points: int, passes: int
+) -> Clip:
+    """Returns a clip of random pixels that takes so many passes, with its query points in frame 0."""
     site = next((site for site in model.sites() if site.layer in layers), None)
     blank = Clip("bench", "", NO_QUERIES)
     grid = model.grid(blank, site)
     height, width = round(grid.height), round(grid.width)
-    frames = ChunkSizes(model, site, options).size_for(blank)
+    frames = 1 + passes * (ChunkSizes(model, site, options).size_for(blank) - 1)
     video = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
     return replace(blank, video=video, queries=Queries.at(query_grid(max(round(points**0.5), 1), height, width)))
 
@@ -129,10 +141,10 @@ def _run_network(
     model: DiffusersVideoModel[Any], clip: Clip, tracker: CorrespondenceTracker, needs: frozenset[str]
 ) -> Callable[[], None]:
     """Returns what runs the network alone, up to the last layer that the tracker reads."""
-    assert clip.video is not None  # `_clip_of` has made it
     chunk = tracker.typical_chunk(clip)
+    assert chunk.video is not None  # `_clip_of` has made it
     passes = model.borrow(chunk, model.grid(chunk, None), tracker.settings)
-    inputs = passes.inputs(model.encode_clip(chunk, clip.video), STEP)
+    inputs = passes.inputs(model.encode_clip(chunk, chunk.video), STEP)
     module, layout, grids = passes.module(STEP), model.layout(), partial(model.grid, chunk)
 
     def run() -> None:

@@ -19,7 +19,7 @@ from vcorr.contract.errors import NumericalError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, RunSettings, Site
 from vcorr.diffusion.borrowed import Passes
-from vcorr.diffusion.latents import clip_noise
+from vcorr.diffusion.latents import clip_noise_like
 from vcorr.diffusion.running import Change, check_video
 from vcorr.diffusion.schedule import NoiseSchedule, is_flow_matching
 
@@ -46,7 +46,7 @@ class RenoisedClip:
         with torch.no_grad():
             self._passes: Passes = model.borrow(clip, self._grid, settings)
             self._clean = model.encode_clip(clip, video)
-        self._epsilon = clip_noise(self._clean.shape, settings.seed, clip.id).to(self._clean.device)
+        self._epsilon = clip_noise_like(self._clean, settings.seed, clip.id)
         self._target = denoising_target(model.pipe.scheduler)
 
     @property

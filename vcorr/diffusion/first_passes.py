@@ -51,7 +51,7 @@ class FirstPasses:
         schedule = first.schedule
         for step in settings.steps:
             schedule.check(step)
-        names = [model.denoiser_at(float(timestep)) for timestep in schedule.timesteps.tolist()]
+        names = list(map(model.denoiser_at, schedule.timestep_values))
         needed = dict.fromkeys(names[step] for step in settings.steps)
         found = {
             name: first if name == first.denoiser else self._find(model, clip, grid, settings, names.index(name))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,13 +121,20 @@ def clip_noise(shape: Sequence[int], seed: int, clip_id: str) -> Tensor:
 
     It depends only on the seed, the clip's id and the shape: not on the steps, other clips, the device or the dtype.
     """
-    return _draw(tuple(shape), stable_seed(seed, clip_id)).clone()
+    generator = torch.Generator("cpu").manual_seed(stable_seed(seed, clip_id))
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
-@lru_cache(maxsize=1)
-def _draw(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Draws noise; the last one is kept, because all chunks of a tracker's clip have the same."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+def clip_noise_like(latents: Tensor, seed: int, clip_id: str) -> Tensor:
+    """Draws the noise of a clip, float32 in the shape and on the device of its latents.
+
+    The copy to a GPU does not wait for the passes that the GPU still computes. So a tracker's next chunk is prepared
+    meanwhile.
+    """
+    noise = clip_noise(latents.shape, seed, clip_id)
+    if latents.device.type == "cuda":
+        return noise.pin_memory().to(latents.device, non_blocking=True)
+    return noise.to(latents.device)
 
 
 def prompt_noise(shape: Sequence[int], prompt: str, part: str = "prompt") -> Tensor:

@@ -24,7 +24,7 @@ from vcorr.contract.modes import Invert, mode_of
 from vcorr.contract.records import Clip, Mode, ModelCard, Reconstruction, RunSettings, Site
 from vcorr.diffusion.guiding import guide_sampling
 from vcorr.diffusion.inversion import check_sampler, sample_down, sampler_steps, walk_back
-from vcorr.diffusion.latents import clip_noise
+from vcorr.diffusion.latents import clip_noise_like
 from vcorr.diffusion.loading import seed_generators
 from vcorr.diffusion.sampling import SamplingWatch, frames_of
 from vcorr.diffusion.size_checks import size_in_words
@@ -167,7 +167,7 @@ def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
     grid, video = check_video(model, clip)
     passes = model.borrow(clip, grid, settings)
     latents = model.encode_clip(clip, video)
-    epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device) if settings.add_noise else None
+    epsilon = clip_noise_like(latents, settings.seed, clip.id) if settings.add_noise else None
     schedule, modules = passes.schedule, list(passes.modules.values())
     reading = model.latent_reading(grid)
 

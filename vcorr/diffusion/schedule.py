@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,11 @@ class NoiseSchedule:
 
     def __len__(self) -> int:
         return len(self.timesteps)
+
+    @cached_property
+    def timestep_values(self) -> tuple[float, ...]:
+        """The timesteps as numbers, copied from the device once: each copy would wait for all that a GPU computes."""
+        return tuple(map(float, self.timesteps.tolist()))
 
     @property
     def noise(self) -> NDArray[np.float64]:

@@ -91,6 +91,7 @@ def overhead(
 @click.option("--probe", "-p", default="qk", show_default=True, metavar="P", help="The probe that tracks.")
 @click.option("--layers", metavar="L[,L]", help="Layers to average.  [default: the middle one]")
 @click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Number of query points.")
+@click.option("--passes", type=click.IntRange(min=1), default=4, show_default=True, help="Passes that the clip takes.")
 @click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs, after one to warm up.")
 @_on_device
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the probe.")
@@ -100,13 +101,14 @@ def track_cost(
     probe: str,
     layers: str | None,
     points: int,
+    passes: int,
     pairs: int,
     device: str | None,
     dtype: str | None,
     assignments: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Time the tracking of one chunk against the network's own pass, in one process, taking turns.
+    """Time the tracking of a clip against the network's own passes, in one process, taking turns.
 
     \b
     At true size on a GPU; nothing is downloaded:
@@ -131,7 +133,7 @@ def track_cost(
     for name in split_names(model):
         spec = build_spec({**given, "model": name, "layers": layers}, assignments=named)
         bench = make_bench(spec, installed(), BenchOptions(points, pairs))
-        found.append(measure_tracking(bench if layers else middle_layer(bench), say=_show_progress(name)))
+        found.append(measure_tracking(bench if layers else middle_layer(bench), passes, _show_progress(name)))
     return _show(found, render.tracking_cost_table, as_json=as_json)
 
 

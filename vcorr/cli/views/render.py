@@ -196,12 +196,13 @@ def tracking_cost_table(found: Sequence[TrackingCost]) -> RenderableType:
     title = f"tracking with {first.probe} on {first.device}, {first.dtype}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     table.add_column("model", overflow="fold")
-    for name in ("frames", "points", "layers", "network ms", "tracking ms", "ratio"):
+    for name in ("frames", "passes", "points", "layers", "network ms", "tracking ms", "ratio"):
         table.add_column(name, justify="right")
     for one in found:
         layers = ",".join(map(str, one.layers)) or "–"
-        counts = (str(one.frames or "–"), str(one.points or "–"), layers)
-        table.add_row(cell(one.model), *counts, number(one.pass_ms, 1), number(one.track_ms, 1), number(one.ratio, 3))
+        counts = (str(one.frames or "–"), str(one.passes or "–"), str(one.points or "–"), layers)
+        times = (number(one.network_ms, 1), number(one.track_ms, 1))
+        table.add_row(cell(one.model), *counts, *times, number(one.ratio, 3))
     failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
     return Group(table, *failed)
 
