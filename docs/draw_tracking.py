@@ -157,7 +157,8 @@ def draw_reliability(runs: Sequence[Drawn]) -> Any:
         .encode(x="sure:Q", y="right:Q")
     )
     base = alt.Chart({"values": rows}).encode(
-        x=alt.X("sure:Q", title="mean confidence of a bin", scale=ends), color=_colour([run.name for run in runs])
+        x=alt.X("sure:Q", title="mean confidence of a bin", scale=ends),
+        color=_colour([run.name for run in runs]).legend(values=list(dict.fromkeys(row["run"] for row in rows))),
     )
     y = alt.Y("right:Q", title="visible and within 8 px", scale=ends)
     bars = base.mark_rule(opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")

@@ -1,6 +1,7 @@
 """vcorr track VIDEO: from words on the command line to the files of the tracks."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +47,22 @@ def test_points_are_written_in_the_order_in_which_they_were_typed(vcorr, clip, t
     with np.load(folder / "tracks.npz") as arrays:
         assert arrays["query_points"].tolist() == [[0, 20, 20], [3, 10, 30], [0, 30, 40]]
     assert len(read_video(folder / "overlay.mp4").frames) == 6
+
+
+def test_names_and_folders_that_are_not_utf8_are_written(vcorr, clip, tmp_path, monkeypatch):
+    folder = os.fsdecode(b"d\xe9r")
+    os.mkdir(folder)
+    os.rename(clip, os.path.join(folder, os.fsdecode(b"caf\xe9.mkv")))
+    monkeypatch.chdir(folder)
+    done = vcorr("track", os.fsdecode(b"caf\xe9.mkv"), "--grid", "2", "--tracker", "lk")
+    assert (done.code, done.err) == (0, "")
+    (made,) = os.listdir("tracks")
+    assert os.fsencode(made) == b"caf\xe9"
+    assert sorted(os.listdir(os.path.join("tracks", made))) == TRACKS
+    with open(os.path.join("tracks", made, "tracks.json"), encoding="utf-8") as file:
+        assert json.load(file)["out"] == r"tracks/caf\xe9"
+    with open(os.path.join("tracks", made, "tracks.arrow"), "rb") as file:
+        assert pa.ipc.open_file(file).read_all().num_rows == 24
 
 
 def test_a_folder_is_never_overwritten(vcorr, clip, tmp_path):
@@ -105,6 +122,10 @@ def test_a_model_follows_points_and_says_where_it_was_read(vcorr, tmp_path):
         (["--grid", "2", "--tracker", "lk", "--set", "limit=1"], 2, "--set limit does not apply"),
         (["--grid", "2", "--tracker", "lk", "--set", "track.chunk=3"], 2, "--set track.chunk does not apply"),
         (["--grid", "2", "--tracker", "lk", "--set", "metric.visible_above=1"], 2, "metric.visible_above does not"),
+        (["--grid", "2", "--model", "zero-motion", "--layers", "3"], 2, "--layers does not apply: model 'zero-motion'"),
+        (["--grid", "2", "--model", "zero-motion", "--probe", "qk"], 2, "--probe does not apply: model 'zero-motion'"),
+        (["--grid", "2", "--model", "zero-motion", "--set", "probe.heads=1"], 2, "--set probe.heads does not apply"),
+        (["--grid", "2", "--model", "zero-motion", "--set", "variant=difftrack"], 2, "--set variant does not apply"),
         ([*MODEL, "--set", "tracker.window=9"], 2, "tracker.window does not apply: with model 'sliding-model'"),
         ([*MODEL, "--set", "mode=generate"], 2, "--set mode=generate makes videos of its own"),
         ([*MODEL, "--set", "variant=both"], 2, "names 2 variants; a video is followed under one"),

@@ -43,6 +43,15 @@ def values_of(chart):
     return [row for rows in made["datasets"].values() for row in rows]
 
 
+def legends(part):
+    """Yields the entries of all legends in a chart."""
+    children = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    if isinstance(part, dict) and isinstance(part.get("legend"), dict):
+        yield part["legend"]["values"]
+    for child in children:
+        yield from legends(child)
+
+
 def test_the_pictures_show_means_over_the_clips_that_all_runs_have(drawing, make_run, tmp_path) -> None:
     near, far = make_run("--limit", "7"), make_run("--set", "tracker.error=6")
     runs = drawing.read_runs([near, far])
@@ -67,6 +76,9 @@ def test_the_pictures_show_means_over_the_clips_that_all_runs_have(drawing, make
     shown = values_of(drawing.draw_curves(runs)) + values_of(drawing.draw_reliability(runs))
     assert {row["run"] for row in shown if "run" in row} == {"doubtful (1)", "doubtful (2)", "zero motion"}
     assert {row["value"] for row in shown if row.get("run") == "zero motion"} == {0}
+    unsure = drawing.Drawn("says no confidence", {})
+    (legend,) = {str(v) for v in legends(drawing.draw_reliability([*runs, unsure]).to_dict())}
+    assert legend == "['doubtful (1)', 'doubtful (2)']"  # without a line, no entry
     drawing.main([str(near), str(far), "--out", str(tmp_path / "pictures")])
     for name in ("tracking-curves.png", "tracking-reliability.png"):
         assert (tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG")

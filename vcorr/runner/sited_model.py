@@ -16,6 +16,7 @@ from vcorr.runner.selection import choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import note_random
 from vcorr.runner.tracking_site import fill_site
+from vcorr.runner.unread_words import refuse_sites
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,16 @@ def find_sited_model(spec: RunSpec, registry: Registry, *, dry: bool = False) ->
     dry: whether what is missing is kept in `SitedModel.missing`, and is no error.
 
     Raises:
-        UsageError: a name, an option or an index cannot be used, or nothing names a layer.
+        UsageError: a name, an option or an index cannot be used, nothing names a layer, or the model has no site and a
+            flag chooses one.
         MissingError: weights, a package or a device are not available.
         PluginError: the model breaks the contract.
     """
     part, gaps = model_part(spec, registry), Gaps(collect=dry)
     model = CalledModel(part)
     weights = gaps.fill("weights", lambda: model.weights_id(spec.weights), "")
+    if not model.sites():
+        refuse_sites(spec)
     filled, notes, _ = fill_site(spec, model.sites(), model.steps, card_of(part), weights)
     probes = probe_parts(filled, registry, model)
     sites = choose_sites(model, filled.layers)

@@ -39,7 +39,7 @@ def refuse_unread(spec: RunSpec, *, parts: Sequence[str] = (), fields: Sequence[
         UsageError: a field or an option has a value that nothing reads.
     """
     if spec.tracker:
-        _refuse_sites(spec)
+        refuse_sites(spec)
     refuse_options(spec, [part for part in COMPONENTS if part not in (*parts, *_parts_read(spec))])
     for name in _OF_RUNS:
         reads = name in fields and not (spec.tracker and name in _OF_MODELS)
@@ -59,14 +59,27 @@ def _parts_read(spec: RunSpec) -> tuple[str, ...]:
     return ("tracker",) if spec.tracker else ("model", "probe", "track")
 
 
-def _refuse_sites(spec: RunSpec) -> None:
+def refuse_sites(spec: RunSpec) -> None:
+    """Checks that nothing chooses a site of a tracker or of a model without sites, or how it is read.
+
+    Raises:
+        UsageError: a flag or an option does.
+    """
     for name, flag in _OF_SITES.items():
         if getattr(spec, name) != getattr(RunSpec, name):
             raise UsageError(
-                f"{flag} does not apply: tracker {spec.tracker!r} has no attention site.", hint=f"Leave {flag} out."
+                f"{flag} does not apply: {_show_named(spec)} has no attention site.", hint=f"Leave {flag} out."
             )
+    refuse_options(spec, ("probe", "track"))
+    if spec.variant != RunSpec.variant:
+        raise _refuse("variant", spec)
 
 
 def _refuse(key: str, spec: RunSpec) -> UsageError:
-    named = f"tracker {spec.tracker!r}" if spec.tracker else f"model {spec.model!r}"
-    return UsageError(f"--set {key} does not apply: with {named}, this command does not read it.", hint="Leave it out.")
+    return UsageError(
+        f"--set {key} does not apply: with {_show_named(spec)}, this command does not read it.", hint="Leave it out."
+    )
+
+
+def _show_named(spec: RunSpec) -> str:
+    return f"tracker {spec.tracker!r}" if spec.tracker else f"model {spec.model!r}"

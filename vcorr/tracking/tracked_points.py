@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, BinaryIO, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -106,8 +106,9 @@ class TrackedPoints:
         write = _WRITERS.get(target.suffix.lower())
         if write is None:
             raise UsageError(f"Tracks are stored as {', '.join(_WRITERS)}; got {target.name!r}.")
-        with atomic_file(target) as temporary:
-            write(self, temporary)
+        # Arrow opens no file whose name, or the name of a folder above it, is not UTF-8 text
+        with atomic_file(target) as temporary, open(temporary, "wb") as file:
+            write(self, file)
 
     def to_tapvid(self) -> dict[str, NDArray[np.generic]]:
         """Returns the arrays of the .npz form; `save` describes them."""
@@ -134,23 +135,22 @@ class TrackedPoints:
         }
 
 
-def _write_arrow(tracks: TrackedPoints, path: str) -> None:
+def _write_arrow(tracks: TrackedPoints, file: BinaryIO) -> None:
     table = tracks.to_arrow()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
+    with pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
 
 
-def _write_csv(tracks: TrackedPoints, path: str) -> None:
-    pa_csv.write_csv(tracks.to_arrow(), path)
+def _write_csv(tracks: TrackedPoints, file: BinaryIO) -> None:
+    pa_csv.write_csv(tracks.to_arrow(), file)
 
 
-def _write_npz(tracks: TrackedPoints, path: str) -> None:
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **tracks.to_tapvid())  # type: ignore[arg-type]  # its stub takes the flag alone
+def _write_npz(tracks: TrackedPoints, file: BinaryIO) -> None:
+    np.savez_compressed(file, **tracks.to_tapvid())  # type: ignore[arg-type]  # its stub takes the flag alone
 
 
-_WRITERS: Mapping[str, Callable[[TrackedPoints, str], None]] = {
+_WRITERS: Mapping[str, Callable[[TrackedPoints, BinaryIO], None]] = {
     ".arrow": _write_arrow,
     ".csv": _write_csv,
     ".npz": _write_npz,

@@ -46,6 +46,7 @@ def track_video(
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.contract.text_files import expand_home
+    from vcorr.data.video_names import show_name
     from vcorr.plugins.registry import installed
     from vcorr.runner.point_tracking import plan_video_tracking
     from vcorr.runner.spec import build_spec
@@ -65,7 +66,7 @@ def track_video(
         return EXIT_OK
     tracks = _follow(plan)
     written = _write(folder, tracks, _open_original(path, spec), facts)
-    result = {**facts, "visible": float(tracks.visible.mean()), "files": [str(one) for one in written]}
+    result = {**facts, "visible": float(tracks.visible.mean()), "files": [show_name(one) for one in written]}
     _say(result, as_json, f"Tracks, and the overlay to look at: {folder}")
     return EXIT_OK
 
@@ -87,7 +88,7 @@ def _facts(path: Path, plan: VideoTracking, folder: Path) -> dict[str, Any]:
         "points": len(queries),
         "queries": [[int(t), float(x), float(y)] for t, (x, y) in zip(queries.t, queries.xy, strict=True)],
         "notes": [*source.notes, *plan.follower.notes],
-        "out": str(folder),
+        "out": show_name(folder),
         "command": ["vcorr", *sys.argv[1:]],
         "vcorr": metadata.version("vcorr"),
     }
