@@ -18,7 +18,10 @@ RUN = (
     *("--probe", "qk,vv,feature,feature-cos-token,hidden-fair,qk-position,attention,latent"),
     *("--set", "model.size=small", "--set", "model.network.num_attention_heads=4"),
 )
-MODELS = {"wan2.1-1.3b": (), "ltx-video": ("--set", "model.width=128")}
+MODELS = {
+    "wan2.1-1.3b": (),
+    "ltx-video": ("--set", "model.width=128", "--set", "model.network.cross_attention_dim=64"),
+}
 ROUNDING = 1e-5
 """The largest difference of an attention weight: products of other shapes are rounded in another order."""
 

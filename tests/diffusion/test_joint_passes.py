@@ -17,6 +17,7 @@ ADDED = {
     *("qk radius", "attention", "head-traits"),
 }
 """What is a mean over heads: the processes add it up. For anything else they join the heads."""
+SHARED = [(model, count) for model, (_, counts) in joint_passes.MODELS.items() for count in counts[1:]]
 FRAMES_OF_QUERIES, SITES = 2, 2
 ROUNDING = 1e-5
 """The largest difference, in pixels or in attention: sums over heads are rounded in another order."""
@@ -26,20 +27,20 @@ ROUNDING = 1e-5
 def found(tmp_path_factory) -> dict[tuple[str, int], list[Found]]:
     """What each process of one, two and four has found, by model and number of processes."""
     folder, program = tmp_path_factory.mktemp("found"), Path(joint_passes.__file__)
-    words = [sys.executable, str(program), str(folder), "1", "2", "4"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        [sys.executable, str(program), str(folder)], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr
     return {
         (model, count): [
             Found(**pickle.loads((folder / f"{model}-{count}-{rank}.pickle").read_bytes())) for rank in range(count)
         ]
-        for model in joint_passes.MODELS
-        for count in (1, 2, 4)
+        for model, (_, counts) in joint_passes.MODELS.items()
+        for count in counts
     }
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("model", joint_passes.MODELS)
+@pytest.mark.parametrize(("model", "count"), SHARED)
 def test_every_process_predicts_what_one_process_predicts(found, model, count):
     (alone,) = found[model, 1]
     assert {head for *_, head in alone.predictions} == {-1, 0, 1, 2, 3}
@@ -49,8 +50,7 @@ def test_every_process_predicts_what_one_process_predicts(found, model, count):
             np.testing.assert_allclose(process.predictions[key], expected, rtol=0, atol=ROUNDING, err_msg=str(key))
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("model", joint_passes.MODELS)
+@pytest.mark.parametrize(("model", "count"), SHARED)
 def test_a_sum_over_heads_is_one_call_per_reading_and_each_tensor_is_joined_once_at_most(found, model, count):
     assert found[model, 1][0].calls == []
     for process in found[model, count]:

@@ -1,6 +1,6 @@
 """Runs every probe on small Wan and LTX-Video models in one process, and in several that share each pass.
 
-    python tests/support/joint_passes.py FOLDER 1 2 4     one process, two, four
+    python tests/support/joint_passes.py FOLDER
 
 It imports everything once and forks for each process, so that many of them are cheap. FOLDER/wan-4-3.pickle then holds
 what process 3 of 4 has predicted, by probe, variant, layer and head, and which collective calls it made.
@@ -14,9 +14,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,29 @@ class LTX(ltx.LTX):
         return attention_sites(f"{place}.attn1", 2, HEADS, block=place, unrotated=UNROTATED)
 
 
+class OffloadedWan(Wan):
+    """Its networks come to the device while they run; on the CPU this installs the same hooks as on a GPU."""
+
+    def load(self, device, dtype, weights):
+        super().load(device, dtype, weights)
+        self.pipe.enable_model_cpu_offload(device=device)
+
+
+def _wan(kind=Wan, **options):
+    return kind(wan.WanConfig(height=64, width=96, num_attention_heads=HEADS, **options))
+
+
+def _ltx(**options):
+    return LTX(ltx.LTXConfig(height=32, width=64, num_attention_heads=HEADS, **options))
+
+
 MODELS = {
-    "wan": lambda: Wan(wan.WanConfig(height=64, width=96, num_attention_heads=HEADS)),
-    "ltx": lambda: LTX(ltx.LTXConfig(height=32, width=64, num_attention_heads=HEADS)),
+    "wan": (_wan, (1, 2, 4)),
+    "ltx": (_ltx, (1, 2, 4)),
+    "wan offloaded int8": (partial(_wan, OffloadedWan, accelerate="int8"), (1, 2)),
+    "ltx fp8": (partial(_ltx, accelerate="fp8"), (1, 2)),
 }
+"""How to make each model, and the numbers of processes in which it runs."""
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "qk each": ("qk", {"heads": "each"}),
     "feature each": ("feature", {"heads": "each"}),
@@ -181,12 +200,12 @@ def _fork(model: Any, rank: int, processes: int, output: Path) -> int:
     os._exit(code)
 
 
-def main(folder: Path, counts: Sequence[int]) -> None:
+def main(folder: Path) -> None:
     """Runs every model in each number of processes."""
     torch.set_num_threads(1)
     # diffusers joins tokens by a function that torch 2.13 has renamed
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"diffusers\.hooks\.context_parallel")
-    for name, make in MODELS.items():
+    for name, (make, counts) in MODELS.items():
         model = make()
         model.load("cpu", "float32", "random")
         for processes in counts:
@@ -194,4 +213,4 @@ def main(folder: Path, counts: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(word) for word in sys.argv[2:]])
+    main(Path(sys.argv[1]))

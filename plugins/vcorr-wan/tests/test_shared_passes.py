@@ -1,4 +1,4 @@
-"""Wan in processes that share every pass: what is refused. `tests/cli/test_joint_runs.py` runs it."""
+"""Wan in processes that share every pass: what can be combined with it, and what is refused."""
 
 from dataclasses import replace
 
@@ -36,8 +36,18 @@ def plan(**changes):
             {"parallel": "ulysses:2", "options": {"model": {"size": "small", "accelerate": "windowed"}}},
             r"under model\.accelerate=windowed",
         ),
+        (
+            {"parallel": "ulysses:2", "options": {"model": {"size": "small", "offload": True}}},
+            r"the device is the CPU already\.\nLeave out --offload",
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_refused_before_anything_is_loaded(changes, said):
     with pytest.raises(vcorr.UsageError, match=said):
         plan(**changes)
+
+
+@pytest.mark.parametrize("accelerate", ["fp8", "int8", "nf4"])
+def test_weights_in_fewer_bits_can_be_shared(accelerate):
+    network = {"size": "small", "network.num_attention_heads": 4, "accelerate": accelerate}
+    assert plan(parallel="ulysses:4", options={"model": network}).hardware.ranks == 4
