@@ -175,11 +175,14 @@ def run_process(model: Any, rank: int, processes: int, output: Path) -> None:
 
 
 def run_together(model: Any, processes: int, output: Path) -> None:
-    """Runs all probes in processes that share each pass.
+    """Runs all probes in processes that share each pass; a single one is this process.
 
     Raises:
         SystemExit: one of them failed.
     """
+    if processes == 1:
+        run_process(model, 0, 1, output)  # what is imported at first use is then there for the forks
+        return
     children = [_fork(model, rank, processes, output) for rank in range(processes)]
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     if any(codes):
