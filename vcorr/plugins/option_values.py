@@ -10,7 +10,7 @@ import dataclasses
 import math
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -74,23 +74,15 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
         PluginError: a field has a type that no option can have, or a default of another type.
     """
     hints = _hints(config_type)
-    config = _schema(config_type, prefix)  # type: ignore[arg-type]  # every class can be a key
+    schema = _schema(config_type, prefix)  # type: ignore[arg-type]  # every class can be a key
     fields = {each.name: each for each in dataclasses.fields(config_type) if each.init}  # type: ignore[arg-type]
     defaults = {name: _default(each) for name, each in fields.items()}
     unread = {name: text for name, text in defaults.items() if isinstance(text, str) and _escape(text) != text}
-    for key, whole in [*unread.items(), *values.items()]:
-        name, *inner = key.split(".")
-        if name not in fields:
-            raise _unknown(name, fields, prefix)
-        value = reduce(lambda below, part: {part: below}, reversed(inner), whole)
-        try:
-            config = OmegaConf.merge(config, {name: _shape(value, hints[name])})
-        except RecursionError as error:
-            raise UsageError(f"{prefix}{name} is nested too deeply.") from error
-        except (OmegaConfBaseException, TypeError, OverflowError) as error:
-            raise _refusal(error, name, value, hints[name], defaults[name], prefix) from error
-        except ValueError as error:
-            raise UsageError(f"{prefix}{name}: {_shorten(show_value(value))} cannot be read: {error}.") from error
+    written = [*unread.items(), *values.items()]
+    try:
+        config = OmegaConf.merge(schema, *(_layer(*_nest(key, value), hints) for key, value in written))
+    except (LookupError, RecursionError, OmegaConfBaseException, TypeError, OverflowError, ValueError):
+        config = _merge_each(schema, written, hints, defaults, prefix)
     for name in fields:
         if OmegaConf.is_missing(config, name):
             what = f"Write {prefix}{name}=VALUE: {in_words(hints[name])}."
@@ -104,6 +96,44 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
         if error.message.partition(":")[0] not in fields:
             raise
         raise UsageError(f"{prefix}{error.message}", hint=error.hint) from error
+
+
+def _nest(key: str, value: Any) -> tuple[str, Any]:
+    """Returns the name of an option and its value: for the key "a.b", "a" and the value under the key "b"."""
+    name, *inner = key.split(".")
+    return name, reduce(lambda below, part: {part: below}, reversed(inner), value)
+
+
+def _layer(name: str, value: Any, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a value of an option as OmegaConf merges it."""
+    return {name: _shape(value, hints[name])}
+
+
+def _merge_each(
+    config: Any,
+    written: Iterable[tuple[str, Any]],
+    hints: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    prefix: str,
+) -> Any:
+    """Merges one value after the other, so that the error names the first that is refused.
+
+    Raises:
+        UsageError: a name is unknown, or a value has the wrong type.
+    """
+    for key, whole in written:
+        name, value = _nest(key, whole)
+        if name not in defaults:
+            raise _unknown(name, defaults, prefix)
+        try:
+            config = OmegaConf.merge(config, _layer(name, value, hints))
+        except RecursionError as error:
+            raise UsageError(f"{prefix}{name} is nested too deeply.") from error
+        except (OmegaConfBaseException, TypeError, OverflowError) as error:
+            raise _refusal(error, name, value, hints[name], defaults[name], prefix) from error
+        except ValueError as error:
+            raise UsageError(f"{prefix}{name}: {_shorten(show_value(value))} cannot be read: {error}.") from error
+    return config
 
 
 def _check_limits(value: Any, hint: Any, notes: OptionNotes, name: str) -> None:
