@@ -13,6 +13,7 @@ import sys
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -38,6 +39,7 @@ BANNED = {
     r"\b(?:an|the|its|their|no|every|each|stored|one|of|all|probe's|probes') answers?\b": "'prediction', not 'answer'",
 }
 """Patterns that plain English avoids, and what to write in their place."""
+_ANY_BANNED = re.compile("|".join(f"(?:{pattern})" for pattern in BANNED), re.IGNORECASE)
 
 PARTICIPLES = re.compile(
     r"(?:bound|built|chosen|cut|drawn|found|given|held|kept|known|left|made|put|seen|sent|shown|taken|told|written"
@@ -92,6 +94,8 @@ def faults(path: Path) -> Iterator[str]:
 
 def avoided(sentence: str) -> list[str]:
     """Returns what to write in place of the words of a sentence that plain English avoids."""
+    if not _ANY_BANNED.search(sentence):
+        return []
     return [advice for pattern, advice in BANNED.items() if re.search(pattern, sentence, re.IGNORECASE)]
 
 
@@ -112,15 +116,21 @@ def _plain(text: str) -> str:
     return re.sub(r"https?://\S+", "LINK", text)
 
 
+@lru_cache(maxsize=1)
+def _nodes(text: str) -> list[ast.AST]:
+    """Returns the nodes of Python code, which several rules read one after the other."""
+    return list(ast.walk(ast.parse(text)))
+
+
 def _python(path: Path, text: str) -> Iterator[Passage]:
-    tree = ast.parse(text)
+    nodes = _nodes(text)
     documentation = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             documentation.add(node.value)
             for line, paragraph in _paragraphs(inspect.cleandoc(node.value.value)):
                 yield Passage(path, node.lineno + line, "docstring", _plain(paragraph))
-    yield from _messages(path, tree, documentation)
+    yield from _messages(path, nodes, documentation)
     yield from _comments(path, text)
 
 
@@ -142,9 +152,9 @@ def _paragraphs(docstring: str) -> Iterator[tuple[int, str]]:
         code = line.rstrip().endswith("::")
 
 
-def _messages(path: Path, tree: ast.AST, documentation: set[ast.AST]) -> Iterator[Passage]:
-    inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
-    for node in ast.walk(tree):
+def _messages(path: Path, nodes: list[ast.AST], documentation: set[ast.AST]) -> Iterator[Passage]:
+    inside = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             text = "".join(part.value if isinstance(part, ast.Constant) else "CODE" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation | inside:
@@ -194,7 +204,7 @@ def _yaml(path: Path, text: str) -> Iterator[Passage]:
 
 
 def _function_faults(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _nodes(path.read_text(encoding="utf-8")):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_property(node):
             continue
         first = (ast.get_docstring(node) or "Returns").split()[0]
