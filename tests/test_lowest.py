@@ -36,4 +36,5 @@ def test_the_usual_versions_are_not_below_them() -> None:
 
 
 def test_ci_runs_them() -> None:
-    assert "make lowest\n" in read(ROOT / ".ci" / "run")
+    targets = [line.split()[1:] for line in read(ROOT / ".ci" / "run").splitlines() if line.startswith("make ")]
+    assert {"check", "test", "lowest"} <= {target for line in targets for target in line}
