@@ -35,7 +35,9 @@ print("LOADED", *sorted(name for name in sys.modules if "." not in name))
 """
 LOADED = ("-c", _LISTING)
 """The program, which then says what it has imported."""
-RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last", "--set", "data.clips=40")
+CLIPS = 12
+"""Some more than begin until a run is stopped."""
+RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last", "--set", f"data.clips={CLIPS}")
 
 
 @pytest.fixture
@@ -83,11 +85,11 @@ def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(
     kept = {p.stem for p in (stopped.path / "predictions").glob("*.arrow")}
     assert kept >= {"slide-0", "slide-1"}
     assert len(begun) >= 1
-    assert len(kept) < 40
+    assert len(kept) < CLIPS
     for table in ("predictions", "tracks", "scores"):
         stopped.read(table)
     if signum != signal.SIGKILL:
-        said = f"Interrupted. {len(kept)} of 40 clips are finished and kept in runs/{stopped.run_id}. The same"
+        said = f"Interrupted. {len(kept)} of {CLIPS} clips are finished and kept in runs/{stopped.run_id}. The same"
         assert said in " ".join(err.split())
         assert stopped.record()["status"] == "partial"
 
@@ -96,7 +98,7 @@ def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(
     resumed = vcorr_program(*RUN, "--set", f"model.marker={marker}", "--json", path=packages)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["reused"] == len(kept)
-    assert len(marker.read_text().split()) == 40 - len(kept)
+    assert len(marker.read_text().split()) == CLIPS - len(kept)
 
     (tmp_path / "calm").mkdir()
     calm = vcorr_program(*RUN, "--set", f"model.marker={marker}", path=packages, cwd=tmp_path / "calm")

@@ -1,10 +1,9 @@
 """Tests the probe `latent` with the embedded model, through the command line."""
 
-import subprocess
-import sys
-
 import numpy as np
+import pytest
 
+from vcorr.cli import main as program
 from vcorr.store.rundir import RunDirectory
 
 RUN = [
@@ -13,11 +12,11 @@ RUN = [
 ]
 
 
-def test_latents_are_a_row_per_step_and_know_less_than_the_network(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "vcorr", *RUN, "--out", str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    assert "none:49" in done.stdout
+def test_latents_are_a_row_per_step_and_know_less_than_the_network(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        program.main([*RUN, "--out", str(tmp_path)])
+    assert not ended.value.code
+    assert "none:49" in capsys.readouterr().out
     (path,) = tmp_path.iterdir()
     rows = RunDirectory(path).read("scores").to_pylist()
     found = {(r["probe"], r["layer"], r["step"]): r for r in rows if r["metric"] == "matching_accuracy"}
