@@ -80,7 +80,7 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
     unread = {name: text for name, text in defaults.items() if isinstance(text, str) and _escape(text) != text}
     written = [*unread.items(), *values.items()]
     try:
-        config = OmegaConf.merge(schema, *(_layer(*_nest(key, value), hints) for key, value in written))
+        config: Any = OmegaConf.merge(schema, *(_layer(*_nest(key, value), hints) for key, value in written))
     except (LookupError, RecursionError, OmegaConfBaseException, TypeError, OverflowError, ValueError):
         config = _merge_each(schema, written, hints, defaults, prefix)
     for name in fields:
