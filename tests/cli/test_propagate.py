@@ -101,9 +101,15 @@ def test_a_site_that_sees_nothing_move_leaves_the_mask_where_it_is(vcorr, tmp_pa
         (("clip.mkv", "--mask", "small.png", "--tracker", "dis"), 2, "has 32x32 pixels, its video 64x48"),
         (("clip.mkv", "--mask", "empty.png", "--tracker", "dis"), 2, "has no object"),
         (("clip.mkv", "--mask", "none.png", "--tracker", "dis"), 4, "none.png does not exist"),
-        (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--top-k", "0"), 2, "top_k"),
+        (("clip.mkv", "--mask", "mask0.png", "--model", "token-patches", "--top-k", "0"), 2, "top_k"),
         (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--probe", "qk"), 2, "--probe does not apply"),
         (("clip.mkv", "--mask", "mask0.png", "--model", "zero-motion", "--probe", "qk"), 2, "--probe does not apply"),
+        (
+            ("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--context", "3"),
+            2,
+            "propagate.context does not apply",
+        ),
+        (("clip.mkv", "--mask", "mask0.png", "--model", "zero-motion", "--top-k", "3"), 2, "propagate.top_k does not"),
         (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--set", "data.frames=2"), 2, "data.frames does not"),
         (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--dry-run"), 2, "--dry-run is for measuring"),
         (

@@ -17,7 +17,7 @@ from vcorr.runner.followed import name_files
 from vcorr.runner.named_model import NamedModel, load_model, load_tracker
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import check_one_named
-from vcorr.runner.unread_words import refuse_unread
+from vcorr.runner.unread_words import refuse_options, refuse_unread
 from vcorr.store.fingerprint import plain
 from vcorr.tracking.mask_carriers import CarriedByPoints, MaskCarrier, carry_by_patches, carry_by_sites
 from vcorr.tracking.propagated_masks import PropagatedMasks
@@ -46,7 +46,7 @@ def make_carrier(spec: RunSpec, registry: Registry) -> NamedCarrier:
         MissingError: weights or a package are not available.
     """
     check_one_named(spec)
-    refuse_unread(spec, parts=("propagate",), fields=("mode",))
+    refuse_unread(spec, parts=() if spec.tracker else ("propagate",), fields=("mode",))
     options: PropagationOptions = make_config(PropagationOptions, spec.options.get("propagate", {}), "propagate")
     if spec.tracker:
         tracker = load_tracker(spec, registry)
@@ -58,6 +58,7 @@ def make_carrier(spec: RunSpec, registry: Registry) -> NamedCarrier:
         return NamedCarrier(carrier, {**facts, **plain(options), **_site_facts(named)}, named.notes)
     patches = carry_by_patches(named.model.made, options)
     if patches is None:
+        refuse_options(spec, ("propagate",))
         return NamedCarrier(CarriedByPoints(named.as_tracker()), facts, named.notes)
     return NamedCarrier(patches, {**facts, **plain(options)}, named.notes)
 
