@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from itertools import islice
 from threading import Barrier
 
 import pytest
@@ -29,6 +28,7 @@ def test_agreement_and_times_as_json_with_progress():
     assert found["stopped"] == ""
     kernels = {row["kernel"] for row in found["agreement"]}
     assert kernels > {"match, both directions", "match_features", "rows of a tracker", "attention_rows"}
+    assert len(kernels) == kernel_agreement.COMPARISONS
     for row in found["agreement"]:
         assert (row["cases"], row["wrong"]) == (1, 0)
         assert 0 < row["results"] == row["equal"] + row["rounding"]
@@ -57,7 +57,7 @@ def test_the_time_limit_ends_it_with_what_was_measured(monkeypatch):
     class Ends(side_tasks.Deadline):
         def allows(self):
             seen.append(self.seconds)
-            self.cut_short |= len(seen) > 3  # the first case begins, and two of its kernels are compared
+            self.cut_short |= len(seen) > 2
             return not self.cut_short
 
     monkeypatch.setattr(kernel_bench, "Deadline", Ends)
@@ -97,8 +97,8 @@ def test_tasks_run_at_a_time_as_their_results_come_and_none_after_an_error(threa
 
 
 def test_cases_take_the_widths_in_turns(monkeypatch):
-    every, lines = kernel_agreement._list_comparisons, []
-    monkeypatch.setattr(kernel_agreement, "_list_comparisons", lambda case: islice(every(case), 1))  # one is enough
+    lines = []
+    monkeypatch.setattr(kernel_agreement, "COMPARISONS", 1)  # one of each case is enough
     drawing = kernel_agreement.Drawing(2, 0, (8, 20))
     found = kernel_agreement.measure_agreement(torch.device("cpu"), [torch.float32], drawing, lines.append)
     assert {one.cases for one in found} == {2}

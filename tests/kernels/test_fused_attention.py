@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from support.kernel_cases import SIZES, Case
 
 from vcorr.functional import attention_rows
 from vcorr.kernels.kernel_choice import use_kernels
+from vcorr.kernels.segment_rows import _Parts, _share_segments
 
 few = settings(max_examples=5, deadline=None, derandomize=True)
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -56,3 +60,16 @@ def test_hidden_text_far_above_all_other_scores_changes_nothing():
     case = Case.draw(seed=3, heads=1, frames=2, rows=5, cols=8, width=8, points=3)
     text = draw_text(case, 4) * torch.tensor([1, 1, 300, 300])[None, :, None]
     compare(case, text, key_mask=torch.tensor([True, True, False, False]))
+
+
+@pytest.mark.parametrize(("heads", "jobs"), [(9, 2), (3, 130)], ids=["more heads than at once", "a head at a time"])
+@pytest.mark.parametrize("with_text", [True, False])
+def test_shares_of_many_heads_and_segments(heads, jobs, with_text):
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    text, mine, others = 5 * draw(heads, 1, 11), 5 * draw(heads, 1, 11), 5 * draw(heads, jobs, 11)
+    whole, shares, zeros = _share_segments(_Parts(text if with_text else None, mine, others), own=1)
+    absent = text if with_text else torch.full_like(text, -math.inf)
+    parts = torch.cat([absent, others[:, :1], mine, others[:, 1:]], dim=1).double() * math.log(2)
+    torch.testing.assert_close(whole.double(), parts.logsumexp(1) / math.log(2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(shares.double(), parts.softmax(1).mean(0).T, rtol=1e-5, atol=1e-7)
+    assert not zeros.any()

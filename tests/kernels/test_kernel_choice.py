@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -265,3 +266,19 @@ def test_every_kernel_compiles_for_a_gpu_and_multiplies_whole_tiles(tmp_path: Pa
         products = program["kernel"] in {"sum_kernel", "cost_kernel", "peak_kernel", "row_kernel"}
         assert products == (program["tile_products"] > 0)
     assert sum(program["described"] for program in programs) == 3
+
+
+def test_each_thread_begins_once_per_device(monkeypatch):
+    begun = []
+    monkeypatch.setattr(tilings, "_threads", threading.local())
+    monkeypatch.setattr(tilings.torch, "zeros", lambda *sizes, device: begun.append((threading.get_ident(), device)))
+
+    def launch_twice():
+        for _ in range(2):
+            tilings._begin_thread(torch.device("cuda", 0))
+
+    launch_twice()
+    other = threading.Thread(target=launch_twice)
+    other.start()
+    other.join()
+    assert begun == [(threading.get_ident(), torch.device("cuda", 0)), (other.ident, torch.device("cuda", 0))]

@@ -108,7 +108,9 @@ def list_programs(dtype: str, width: int, arch: int, every: bool) -> Iterator[Pr
     if dtype == "bf16" and width == 64:  # they read few tokens, or none
         yield Program(place_kernel, {"moving": True, "block": 256}, dtype, width, arch, 4, 3)
         yield Program(take_kernel, {"block_rows": 16, "step": 64}, dtype, width, arch, 4, 3)
-        yield Program(share_kernel, {"with_text": True, "padded": 16, "block_rows": 32}, dtype, width, arch, 4, 3)
+        yield Program(
+            share_kernel, {"with_text": True, "padded": 16, "together": 8, "block_rows": 8}, dtype, width, arch, 4, 3
+        )
 
 
 def _list_constants(every: bool) -> Iterator[tuple[Any, dict[str, bool]]]:

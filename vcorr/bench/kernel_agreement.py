@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,31 +120,37 @@ def measure_agreement(
         dtypes: of the tokens.
         drawing: the cases.
         say: gets one line of progress per case.
-        threads: cases at a time. Most of their time goes to the compiler.
+        threads: comparisons at a time. Most of their time goes to the compiler.
         deadline: the end of the measurement; what was compared until then counts.
     """
+    began, end = time.monotonic(), deadline or Deadline()
     found: dict[tuple[str, str], Agreement] = {}
-    end = deadline or Deadline()
-    draws = [(index, dtype) for index in range(drawing.cases) for dtype in dtypes]
-    tasks = [partial(_measure_case, index, drawing, device, dtype, end) for index, dtype in draws]
-    for done, (case, agreements) in enumerate(run_tasks(tasks, threads, end), 1):
-        for one in agreements:
-            key = (one.kernel, one.dtype)
-            found[key] = found.get(key, Agreement(*key)).add(one)
-        wrong = sum(one.wrong for one in found.values())
-        size = " x ".join(map(str, case.q.shape))
-        say(f"case {done} of {len(tasks)}, {_name(case.q.dtype)}: {size}, {wrong} wrong so far")
+    open_parts = {(index, dtype): COMPARISONS for index in range(drawing.cases) for dtype in _slowest_first(dtypes)}
+    tasks = [partial(_compare, *case, number, drawing, device) for case in open_parts for number in range(COMPARISONS)]
+    for one, index, case in run_tasks(tasks, threads, end):
+        key = (one.kernel, one.dtype)
+        found[key] = found.get(key, Agreement(*key)).add(one)
+        open_parts[index, case.q.dtype] -= 1
+        if not open_parts[index, case.q.dtype]:
+            done, wrong = sum(not left for left in open_parts.values()), sum(each.wrong for each in found.values())
+            where = f"case {done} of {len(open_parts)}, {one.dtype}: {' x '.join(map(str, case.q.shape))}"
+            say(f"{where}, {wrong} wrong so far ({time.monotonic() - began:.0f} s)")
     return [found[key] for key in sorted(found)]
 
 
-def _measure_case(
-    index: int, drawing: Drawing, device: torch.device, dtype: torch.dtype, deadline: Deadline
-) -> tuple[DrawnCase, list[Agreement]]:
-    """Returns a case and what was compared before the deadline."""
+def _slowest_first(dtypes: Sequence[torch.dtype]) -> list[torch.dtype]:
+    """Returns float32 first: its products have no unit of their own, so their code is long and compiles slowly."""
+    return sorted(dtypes, key=lambda dtype: dtype != torch.float32)
+
+
+def _compare(
+    index: int, dtype: torch.dtype, number: int, drawing: Drawing, device: torch.device
+) -> tuple[Agreement, int, DrawnCase]:
+    """Returns one comparison of a case, the index of the case, and the case, which is drawn for it."""
     random = np.random.default_rng((drawing.seed, index))
     with torch.no_grad():  # a thread has its own mode
         case = draw_case(random, device, dtype, drawing.widths[index % len(drawing.widths)])
-        return case, list(_compare_case(case, deadline))
+        return list(_list_comparisons(case))[number](), index, case
 
 
 def draw_case(random: np.random.Generator, device: torch.device, dtype: torch.dtype, width: int) -> DrawnCase:
@@ -172,12 +179,8 @@ _SLOTS = {"": Slots(each=False, with_mean=True), ", each head": Slots(each=True,
 """What `match` reads, by the end of a kernel's name: the mean over heads, or each head and the mean."""
 
 
-def _compare_case(case: DrawnCase, deadline: Deadline) -> Iterator[Agreement]:
-    """Yields one agreement per kernel and way of matching, while there is time."""
-    for compare in _list_comparisons(case):
-        if not deadline.allows():
-            return
-        yield compare()
+COMPARISONS = 9
+"""How many comparisons a case has: one per kernel and way of matching."""
 
 
 def _list_comparisons(case: DrawnCase) -> Iterator[Callable[[], Agreement]]:

@@ -41,7 +41,7 @@ class KernelOptions:
         tune: also times every tiling.
         dtypes: of the drawn cases, separated by commas.
         widths: of their heads, separated by commas; None for `WIDTHS`.
-        threads: cases that are compiled and compared at a time; None for one per core, up to one per dtype and width.
+        threads: kernels that are compiled and compared at a time; None for one per core.
         time_limit: seconds after which the measurement ends with what it has; None for no limit.
     """
 
@@ -89,7 +89,7 @@ def run_kernel_bench(options: KernelOptions, say: Progress) -> KernelBench:
     device = _choose_device(options.device)
     size = SMALL if options.small else COGVIDEOX_2B
     drawing = Drawing(options.cases, options.seed, widths)
-    threads = _choose_threads(options.threads, len(dtypes) * len(widths))
+    threads = 1 if interprets() else options.threads or os.cpu_count() or 1
     say(f"compiling for {len(dtypes)} dtypes and {len(widths)} widths, {threads} at a time")
     with torch.no_grad():
         agreement = measure_agreement(device, dtypes, drawing, say, threads=threads, deadline=deadline)
@@ -118,12 +118,6 @@ def _read_widths(text: str | None) -> Sequence[int]:
     if not names or not all(name.isdecimal() and 0 < int(name) <= WIDEST for name in names):
         raise UsageError(f"--widths: expected whole numbers from 1 to {WIDEST}, got {text!r}.", hint="--widths 64,128")
     return [int(name) for name in dict.fromkeys(names)]
-
-
-def _choose_threads(wanted: int | None, programs: int) -> int:
-    if interprets():
-        return 1
-    return wanted or max(1, min(os.cpu_count() or 1, programs))
 
 
 def _choose_device(name: str | None) -> torch.device:

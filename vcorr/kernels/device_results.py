@@ -74,6 +74,7 @@ def share_kernel(
     own,
     with_text: tl.constexpr,
     padded: tl.constexpr,
+    together: tl.constexpr,
     block_rows: tl.constexpr,
 ):
     """Combines log-sum-exps of segments into one of all tokens, whole_sums[head, row].
@@ -81,32 +82,36 @@ def share_kernel(
     Segments are the text, and every frame: text[head, row], mine[head, row] of the frame `own`, and others[head, job,
     row] of all other frames. shares[row, segment] is the mean over heads of each segment's part of the probability.
     peaks[row, segment] is set to 0. A segment without tokens has minus infinity.
+
+    together: heads that are read at once. Little is computed, so the time is the one of waiting for memory.
     """
     row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
     inside = row < rows
     segment = tl.arange(0, padded)
     frame = segment - 1
     job = frame - (frame > own).to(tl.int32)
-    other = ((frame >= 0) & (frame != own) & (frame <= jobs))[:, None]
-    at = others + job[:, None] * rows + row[None, :]
+    other = ((frame >= 0) & (frame != own) & (frame <= jobs))[None, :, None]
     total = tl.zeros((padded, block_rows), tl.float32)
-    for head in range(heads):
-        part = tl.load(at, mask=other & inside[None, :], other=float("-inf"))
-        one = tl.load(mine + head * rows + row, mask=inside, other=float("-inf"))
-        part = tl.where((frame == own)[:, None], one[None, :], part)
+    for first in range(0, heads, together):
+        head = first + tl.arange(0, together)
+        ok = (head < heads)[:, None] & inside[None, :]
+        place = head[:, None] * rows + row[None, :]
+        at = (head[:, None] * jobs + job[None, :])[:, :, None] * rows + row[None, None, :]
+        part = tl.load(others + at, mask=other & ok[:, None, :], other=float("-inf"))
+        one = tl.load(mine + place, mask=ok, other=float("-inf"))
+        part = tl.where((frame == own)[None, :, None], one[:, None, :], part)
         if with_text:
-            one = tl.load(text + head * rows + row, mask=inside, other=float("-inf"))
-            part = tl.where((segment == 0)[:, None], one[None, :], part)
-        peak = tl.max(part, 0)
+            one = tl.load(text + place, mask=ok, other=float("-inf"))
+            part = tl.where((segment == 0)[None, :, None], one[:, None, :], part)
+        peak = tl.max(part, 1)
         peak = tl.where(peak == float("-inf"), 0.0, peak)
-        whole = peak + tl.log2(tl.sum(tl.exp2(part - peak[None, :]), 0))
-        tl.store(whole_sums + head * rows + row, whole, mask=inside)
-        total += tl.exp2(part - whole[None, :])
-        at += jobs * rows
-    ok = (segment < jobs + 2)[:, None] & inside[None, :]
+        whole = peak + tl.log2(tl.sum(tl.exp2(part - peak[:, None, :]), 1))
+        tl.store(whole_sums + place, whole, mask=ok)
+        total += tl.sum(tl.where(ok[:, None, :], tl.exp2(part - whole[:, None, :]), 0.0), 0)
+    shown = (segment < jobs + 2)[:, None] & inside[None, :]
     to = row[None, :] * (jobs + 2) + segment[:, None]
-    tl.store(shares + to, total / heads, mask=ok)
-    tl.store(peaks + to, tl.zeros((padded, block_rows), tl.int32), mask=ok)
+    tl.store(shares + to, total / heads, mask=shown)
+    tl.store(peaks + to, tl.zeros((padded, block_rows), tl.int32), mask=shown)
 
 
 @triton.jit(do_not_specialize=COUNTS)

@@ -96,11 +96,13 @@ def _share_segments(parts: _Parts, own: int) -> tuple[Tensor, Tensor, Tensor]:
             own,
             with_text=parts.text is not None,
             padded=tiling.columns,
+            together=tiling.step,
             block_rows=tiling.rows,
         )
 
     padded = 1 << (1 + jobs).bit_length()
-    launch_first(f"shares {padded}", whole.device, [Tiling(32, padded, 0), Tiling(16, padded, 0)], start)
+    together = max(1, min(8, 256 // padded))  # of more segments, a program could not keep as many heads in registers
+    launch_first(f"shares {padded}", whole.device, [Tiling(8, padded, together), Tiling(4, padded, 1)], start)
     return whole, shares, peaks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -147,7 +148,19 @@ def _current(device: torch.device) -> Iterator[None]:
     """Makes a GPU the current one; in the interpreter, silences NumPy where the GPU is silent about infinity."""
     if device.type == "cuda":
         with torch.cuda.device(device):
+            _begin_thread(device)
             yield
     else:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             yield
+
+
+def _begin_thread(device: torch.device) -> None:
+    """Makes CUDA ready in this thread, once: a new thread cannot make tensor descriptors before anything ran there."""
+    begun = _threads.__dict__.setdefault("begun", set())
+    if device not in begun:
+        torch.zeros(1, device=device)
+        begun.add(device)
+
+
+_threads = threading.local()

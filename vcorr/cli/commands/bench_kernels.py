@@ -31,7 +31,7 @@ from vcorr.cli.views.terminal import console, plain_rows, print_json, say
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Cases compiled at a time.  [default: one per core, at most one per dtype and width]",
+    help="Kernels compiled at a time.  [default: one per core]",
 )
 @click.option(
     "--time-limit",
