@@ -6,6 +6,9 @@ PLUGIN_DIRS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
+# Compiled modules are kept, also where the environment says not to: tests start hundreds of processes that import them
+export PYTHONDONTWRITEBYTECODE =
+
 # Where networks run, for everything that is measured on the embedded model: DEVICE=cuda:0,cuda:1
 DEVICE ?= cpu
 MEASURED = --device $(DEVICE) --jobs $(JOBS) --docs docs
