@@ -119,7 +119,7 @@ def takes_costs(probe: Probe) -> ProbeBase:
     if own is None or own is ProbeBase.take_costs:
         raise UsageError(
             f"{type(probe).__name__} cannot track: it does not say what it matches.",
-            hint="Probes that match tokens track: qk, kk, qq, vv, feature-fair, feature-cos, hidden-fair, hidden-cos, "
-            "latent.",
+            hint="Probes that match tokens track: qk, kk, qq, vv, latent, feature and hidden, and their -fair and -cos "
+            "forms.",
         )
     return probe  # type: ignore[return-value]  # it has the one member that is used
