@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from support.garbage import lasting_objects
+from support.interrupts import take_interrupts
 from support.scale import load_profile
 
 from vcorr import Clip
@@ -10,6 +12,8 @@ from vcorr.capture.recorder import Recorder
 from vcorr.functional import match
 
 load_profile()
+take_interrupts()
+__all__ = ["lasting_objects"]
 
 HEIGHT, WIDTH, FRAMES = 64, 96, 9
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from support import sliding
+from support.garbage import lasting_objects
+from support.interrupts import take_interrupts
 from support.processes import PATIENCE, end_process, start_process
 from support.scale import load_profile
 
@@ -26,20 +27,12 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 
 load_profile()
+take_interrupts()
+__all__ = ["lasting_objects"]
 
 # what a terminal says of its width and colours is not for the tests; those that need it set it
 for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
     os.environ.pop(_name, None)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _lasting_objects() -> None:
-    """Hides what is imported and collected from garbage collection, which commands ask for when they free a model.
-
-    Without it, a collection looks at every object. A process with the tests and packages of the project has a million.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture

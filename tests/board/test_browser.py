@@ -165,8 +165,13 @@ def test_marks_that_reverse_text_are_shown(tmp_path, no_plugins, make_run, open_
         assert "\u202e" not in file.read()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1360])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 390), ("dark", 1360), pytest.param("dark", 390, marks=SLOW), pytest.param("light", 1360, marks=SLOW)],
+)
 def test_fits_the_screen_and_follows_the_theme(site, open_page, scheme, width):
     options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     for path in (site / "index.html", site / "models" / "made-up-good.html", site / "downloads.html"):

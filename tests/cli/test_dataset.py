@@ -259,7 +259,9 @@ def test_options_that_fit_no_clip_are_one_error(vcorr, tmp_path, monkeypatch):
     assert (code, "does not divide" in err, (tmp_path / "runs").exists()) == (2, True, False)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_stopped_build_loses_the_clip_in_flight_and_resumes(tmp_path, vcorr_program, start_program, signum, code):
     packages = tmp_path / "packages"
     packages.mkdir()

@@ -76,7 +76,7 @@ def test_a_record_that_is_no_record_is_reported(edit, whole, scratch, untouched)
 
 
 def test_an_odd_value_in_a_record_is_reported_or_changes_nothing(whole, scratch, untouched) -> None:
-    @draw_cases(8)
+    @draw_cases(4)
     @given(odd_runs.record_edits(whole))
     def try_one(edit: Edit) -> None:
         check(edit, odd_runs.try_edit(edit, whole, scratch), untouched)
@@ -85,7 +85,7 @@ def test_an_odd_value_in_a_record_is_reported_or_changes_nothing(whole, scratch,
 
 
 def test_a_crafted_shard_is_reported_or_changes_nothing(whole, scratch, untouched) -> None:
-    @draw_cases(8)
+    @draw_cases(4)
     @given(odd_runs.shard_edits(whole))
     def try_one(edit: Edit) -> None:
         check(edit, odd_runs.try_edit(edit, whole, scratch), untouched)

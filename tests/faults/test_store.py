@@ -162,7 +162,7 @@ def put_in(state: str, folder: Path, whole: Clean, other: Clean) -> None:
         run.shard_paths("tracks")[-1].unlink()
 
 
-@draw_cases(5)
+@draw_cases(3)
 @given(
     command=st.sampled_from(sorted(COMMANDS)),
     state=st.sampled_from(["nothing", "another metric", "lost files"]),

@@ -55,7 +55,10 @@ def tensors(answer):
     return [*itertools.chain.from_iterable([one] if isinstance(one, torch.Tensor) else one for one in answer.values())]
 
 
-@pytest.mark.parametrize(("turned", "scale"), [(False, None), (True, 0.7)], ids=["in order", "backwards, scaled"])
+@pytest.mark.parametrize(
+    ("turned", "scale"),
+    [pytest.param(False, None, id="in order", marks=pytest.mark.slow), pytest.param(True, 0.7, id="backwards, scaled")],
+)
 def test_together_probes_predict_what_they_predict_alone(turned, scale):
     names = [*PROBES][:: -1 if turned else 1]
     together = read(names, *make_capture(scale=scale))

@@ -160,8 +160,8 @@ def failed(name: str, found: registry.Registry) -> set[str]:
     [
         "LTXPipeline",
         "WanPipeline",
-        "CogVideoXPipeline",
-        "MochiPipeline",
+        pytest.param("CogVideoXPipeline", marks=pytest.mark.slow),
+        pytest.param("MochiPipeline", marks=pytest.mark.slow),
         # the slowest autoencoders: the last one takes a minute
         *(["HunyuanVideoPipeline", "HunyuanVideo15Pipeline"] if is_large() else []),
     ],

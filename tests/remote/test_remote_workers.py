@@ -29,7 +29,10 @@ def tables_in(bucket) -> dict[str, bytes]:
     return {name: content for name, content in found.items() if name.partition("/")[0] in TABLES}
 
 
-@pytest.mark.parametrize("changes", [{"workers": 2}, {"executor": "submitit", "options": LOCAL_JOBS}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"workers": 2}, pytest.param({"executor": "submitit", "options": LOCAL_JOBS}, marks=pytest.mark.slow)],
+)
 def test_several_processes_leave_in_the_store_what_one_would(registry, bucket, machine, tmp_path, changes) -> None:
     alone = execute(make_plan(RunSpec(**SPEC), registry), tmp_path)
     shared = execute(make_plan(RunSpec(**SPEC, **changes), registry), folder_of(bucket.url))

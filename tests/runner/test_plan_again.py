@@ -89,6 +89,13 @@ def test_a_run_that_is_not_whole_is_planned_anew(found, tmp_path) -> None:
     assert plan_again(spec(), found, tmp_path) is None
 
 
+def test_a_record_that_cannot_be_read_is_passed_by(found, tmp_path) -> None:
+    run = execute(make_plan(spec(), found), tmp_path).run
+    (run.path / "run.json").unlink()
+    (run.path / "run.json").mkdir()
+    assert plan_again(spec(), found, tmp_path) is None
+
+
 @pytest.mark.parametrize(
     "known",
     [

@@ -49,6 +49,7 @@ def run(registry, out: Path, events=None, **changes) -> Outcome:
     return execute(make_plan(replace(SPEC, **changes), registry), out, events=events)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_so_does_one_whose_process_was_killed_to_the_tables_of_one_process(
     registry, tmp_path, processes, monkeypatch
 ) -> None:

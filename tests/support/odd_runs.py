@@ -264,7 +264,7 @@ def _large_at(path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- shards
 
-ODD_NUMBERS = (1e30, float("nan"), float("inf"), -float("inf"), -7, 2**31 - 1, 10**9, 0.25)
+ODD_NUMBERS = (1e30, float("nan"), float("inf"), -float("inf"), -7.0, float(2**31 - 1), 1e9, 0.25)
 ODD_TEXTS = ("", "x", "\x1b[2J", "token-3", "x" * 50_000, "{}", "null", "[1]", "failed", "ok", "corrected+nonsense=1")
 VERSIONS = (b"-3", b"0", b"x", b"", str(SCHEMA_VERSION + 1).encode(), b"9" * 30, b"\xff", None)
 

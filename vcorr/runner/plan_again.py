@@ -78,12 +78,12 @@ def _read_complete(out: Path, words: str) -> Iterator[_Finished]:
     if not os.path.isdir(out):  # False too where the name is too long; making the run says that it cannot be written
         return
     for path in sorted(out.glob(f"*/{RECORD}")):
-        if words and words not in path.read_text(errors="replace"):
-            continue
         run = RunDirectory(path.parent)
         try:
+            if words and words not in path.read_text(errors="replace"):
+                continue
             record = run.record()
-        except StoreError:
+        except (OSError, StoreError):
             continue
         if record.get("status") == "complete":
             yield run, record

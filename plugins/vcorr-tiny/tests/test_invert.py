@@ -28,6 +28,7 @@ def scores(folder):
     return RunDirectory(path).read("scores").to_pylist()
 
 
+@pytest.mark.slow
 def test_six_steps_give_the_video_back_and_find_points_in_it(run, tmp_path):
     code, said = run("--set", "num_steps=6")
     rows = scores(tmp_path)

@@ -20,6 +20,8 @@ STEPS = 2
 SIZES = f"--vae-steps {STEPS} --dit-steps {STEPS} --vae-batch 4 --dit-batch 4 --pool 8 --fresh 2 --refill-every 2"
 OPTIONS = f"--small --device cpu --measure-every 1 --measure-clips 1 --clips 1 --sample-steps 0 {SIZES}"
 
+pytestmark = pytest.mark.slow  # two processes that import everything
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -117,6 +117,7 @@ class Processes:
                 process.wait(max(end_by - time.monotonic(), 0.0))
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
 
 def count_cores() -> int:
